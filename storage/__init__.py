@@ -1,0 +1,1 @@
+"""Everything that touches bytes: the artifact store, table schemas, readers, assets, checkpoints, MLflow."""

@@ -1,0 +1,1 @@
+"""Readers of raw interaction formats, one file each."""

@@ -1,0 +1,136 @@
+"""The tables that stages exchange: column, type, unit and meaning, in one place.
+
+A schema's version is part of its Parquet metadata; `storage.tables` refuses a file whose columns or version differ.
+Nulls are allowed only where a column says so.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+__all__ = ["CLUSTERS", "ENCODER_SCORES", "INTERACTIONS", "ITEMS", "PREDICTIONS", "REFLECTIONS", "SAMPLES", "WRONG"]
+
+
+def _column(name: str, kind: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
+
+
+def _schema(name: str, version: int, columns: list[pa.Field]) -> pa.Schema:
+    return pa.schema(columns, metadata={"thinkrec.table": name, "thinkrec.version": str(version)})
+
+
+_IDX_LIST = pa.list_(pa.field("element", pa.int32(), nullable=False))
+_LABEL_LIST = pa.list_(pa.field("element", pa.int8(), nullable=False))
+
+INTERACTIONS = _schema(
+    "interactions",
+    1,
+    [
+        _column("user_id", pa.string(), "raw user id of the source"),
+        _column("item_id", pa.string(), "raw item id of the source"),
+        _column("user_idx", pa.int32(), "1..U in the order (first timestamp, raw id); 0 is padding"),
+        _column("item_idx", pa.int32(), "1..I in the order (first timestamp, raw id); 0 is padding"),
+        _column("label", pa.int8(), "1 liked, 0 not"),
+        _column("timestamp", pa.int64(), "seconds since 1970-01-01 UTC"),
+        _column("split", pa.string(), "train, valid or test"),
+    ],
+)
+
+ITEMS = _schema(
+    "items",
+    1,
+    [
+        _column("item_idx", pa.int32(), "1..I"),
+        _column("item_id", pa.string(), "raw item id of the source"),
+        _column("title", pa.string(), "title as shown to the LLM, year included where the source has it"),
+        _column("keywords", pa.string(), "comma-separated genres or keywords; empty where unknown"),
+    ],
+)
+
+SAMPLES = _schema(
+    "samples",
+    1,
+    [
+        _column("user_id", pa.string(), "raw user id"),
+        _column("item_id", pa.string(), "raw item id of the target"),
+        _column("user_idx", pa.int32(), "1..U"),
+        _column("item_idx", pa.int32(), "1..I, the target"),
+        _column("label", pa.int8(), "1 liked, 0 not"),
+        _column("timestamp", pa.int64(), "seconds since 1970-01-01 UTC"),
+        _column("split", pa.string(), "train, valid or test"),
+        _column("not_cold", pa.bool_(), "user and item both occur in train"),
+        _column("history_item_idx", _IDX_LIST, "earlier items of the user, oldest first, newest last"),
+        _column("history_label", _LABEL_LIST, "their labels"),
+    ],
+)
+
+ENCODER_SCORES = _schema(
+    "encoder_scores",
+    1,
+    [
+        _column("row", pa.int32(), "row number in samples_{split}, from 0"),
+        _column("logit", pa.float32(), "score of the encoder; out of fold for train rows"),
+    ],
+)
+
+WRONG = _schema(
+    "wrong_predictions",
+    1,
+    [
+        _column("row", pa.int32(), "row number in samples_train, from 0"),
+        _column("user_idx", pa.int32(), "1..U"),
+        _column("item_idx", pa.int32(), "1..I, the target"),
+        _column("label", pa.int8(), "gold label"),
+        _column("p_yes", pa.float32(), "sigmoid of the student's score; on the wrong side of .5"),
+        _column("title", pa.string(), "title of the target"),
+        _column("keywords", pa.string(), "keywords of the target"),
+        _column("history_titles", pa.list_(pa.field("element", pa.string(), nullable=False)), "oldest first"),
+        _column("history_label", _LABEL_LIST, "their labels"),
+    ],
+)
+
+REFLECTIONS = _schema(
+    "reflections",
+    1,
+    [
+        _column("row", pa.int32(), "row number in samples_train, from 0"),
+        _column("label", pa.int8(), "gold label"),
+        _column("verdict", pa.string(), "last parsed verdict: yes, no; null if none", nullable=True),
+        _column("trace", pa.string(), "reasoning of the accepted answer, whitespace collapsed; empty if none"),
+        _column("answer", pa.string(), "final answer of the teacher as it came"),
+        _column("rounds", pa.int32(), "requests of the dialogue"),
+        _column("hint_ids", _IDX_LIST, "hints used, in order"),
+        _column("prompt_tokens", pa.int64(), "sum over the rounds"),
+        _column("completion_tokens", pa.int64(), "sum over the rounds"),
+        _column("model", pa.string(), "model name of the teacher"),
+        _column("prompt_version", pa.string(), "version of the dialogue templates"),
+        _column("accepted", pa.bool_(), "may be trained on"),
+        _column("reason", pa.string(), "why it was rejected; empty if accepted"),
+    ],
+)
+
+CLUSTERS = _schema(
+    "clusters",
+    1,
+    [
+        _column("user_idx", pa.int32(), "1..U"),
+        _column("train_rows", pa.int32(), "train rows of the user"),
+        _column("cluster", pa.int32(), "0..N-1; -1 for users without train rows"),
+        _column("route", pa.string(), "general, single or fusion"),
+        _column("gates", pa.list_(pa.field("element", pa.float32(), nullable=False)), "applied gate weights, one per "
+                "adapter: [general, expert 0, ..., expert N-1], sum 1"),
+    ],
+)
+
+PREDICTIONS = _schema(
+    "predictions",
+    1,
+    [
+        _column("user_id", pa.string(), "raw user id"),
+        _column("item_id", pa.string(), "raw item id"),
+        _column("timestamp", pa.int64(), "seconds since 1970-01-01 UTC"),
+        _column("label", pa.int8(), "1 liked, 0 not"),
+        _column("not_cold", pa.bool_(), "user and item both occur in train"),
+    ],
+)
+"""Followed by one float64 column score_<rung> for each rung of the run."""

@@ -1,0 +1,105 @@
+"""One stage of the pipeline: key, lock, cache hit or build, publish, log.
+
+Prefect shows the stages; the artifact store decides whether one runs. A hit returns a Completed state named "Cached".
+"""
+
+from __future__ import annotations
+
+import inspect
+import hashlib
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import BaseModel
+
+from storage.code_digest import code_digest, library_versions
+from storage.store import ArtifactRef, ArtifactStore, Draft
+from storage.tracking import StageTracker, Tracker
+from tasks.view import View
+from thinkrec_core.config.root import ThinkRecConfig
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What happened to one stage in this run."""
+
+    status: Literal["ran", "cached"]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every task of a run shares."""
+
+    config: ThinkRecConfig
+    store: ArtifactStore
+    tracker: Tracker
+    view: View
+    results: dict[str, StageResult] = field(default_factory=dict)
+
+
+Build = Callable[[Draft, StageTracker], None]
+
+
+def run_stage(
+    context: RunContext,
+    name: str,
+    build: Build,
+    *,
+    inputs: Mapping[str, ArtifactRef | str],
+    settings: Mapping[str, Any],
+) -> ArtifactRef | State[ArtifactRef]:
+    """The artifact of stage `name`, from the store or built by `build(draft, tracker)`.
+
+    Args:
+        inputs: artifacts (by digest) or content hashes of outside files that the stage reads.
+        settings: the config models and values that the stage uses, and nothing else: each becomes part of the key.
+    """
+    module = inspect.getmodule(build)
+    if module is None:
+        raise TypeError(f"build of stage {name} must be a function of a module")
+    identity = {
+        "stage": name,
+        "inputs": {key: value if isinstance(value, str) else value.digest for key, value in inputs.items()},
+        "settings": {key: _plain(value) for key, value in settings.items()},
+        "code": code_digest(module.__name__),
+        "libraries": library_versions(module.__name__),
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    start = time.monotonic()
+    with context.store.locked(name, key):
+        ref = context.store.find(name, key)
+        if ref is not None:
+            context.results[name] = StageResult("cached", time.monotonic() - start)
+            context.view.say(f"  {name:<18} cached")
+            return Completed(name="Cached", data=ref)
+        context.view.say(f"  {name:<18} running")
+        draft = context.store.draft(name, key)
+        try:
+            with context.tracker.stage(name) as tracker:
+                tracker.params(identity["settings"])
+                build(draft, tracker)
+                seconds = time.monotonic() - start
+                facts = {
+                    **identity,
+                    "parents": {k: v.model_dump() for k, v in inputs.items() if isinstance(v, ArtifactRef)},
+                    "mlflow_run": tracker.run_id,
+                    "seconds": round(seconds, 3),
+                    "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                }
+                ref = context.store.publish(draft, name, key, facts)
+        finally:
+            context.store.discard(draft)
+    context.results[name] = StageResult("ran", seconds)
+    context.view.say(f"  {name:<18} done in {seconds:.1f} s")
+    return ref
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

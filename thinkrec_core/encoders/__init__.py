@@ -1,0 +1,1 @@
+"""Collaborative-filtering encoders: the frozen source of user and item vectors."""

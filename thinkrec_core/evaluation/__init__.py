@@ -1,0 +1,1 @@
+"""Metrics, floors, bootstrap intervals: what is measured on the test rows."""

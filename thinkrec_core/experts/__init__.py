@@ -1,0 +1,1 @@
+"""User clusters, the router, and exact fusion of expert adapters."""

@@ -1,0 +1,1 @@
+"""The LLM recommender: prompts, soft tokens, losses, schedule, scoring."""

@@ -1,0 +1,1 @@
+"""Reflection dialogue: prompts, verdicts, traces, filters; pure text in, text out."""
