@@ -1,7 +1,7 @@
 """One finished chat request as one MLflow trace of one span, written in one go with the times of the record.
 
-MLflow's tracing API measures calls while they run and exports them from a queue; here the call is over, and its record may
-come from a journal of an earlier try.
+MLflow's tracing API measures calls while they run and exports them from a queue; here the call is over, and its record
+may come from a journal of an earlier try.
 """
 
 from __future__ import annotations
