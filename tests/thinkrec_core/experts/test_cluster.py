@@ -1,0 +1,104 @@
+"""Planted clusters are found, numbered by size, and the odd cases have a defined result."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score
+
+from thinkrec_core.config.experts import ExpertsConfig
+from thinkrec_core.errors import DataError
+from thinkrec_core.experts import cluster
+from thinkrec_core.experts.cluster import cluster_users
+from thinkrec_core.seeds import generator
+
+
+def planted(sizes: tuple[int, ...] = (30, 60), d: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    order = rng.permutation(len(groups))
+    vectors = (groups[:, None] * 6.0 + rng.normal(size=(len(groups), d)))[order] * np.array([1.0, 100.0, 0.01, 3.0])[:d]
+    return np.vstack([np.zeros(d), vectors]), groups[order]
+
+
+@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+def test_planted_groups_are_found_and_numbered_by_size(clustering: str) -> None:
+    vectors, truth = planted()
+    found = cluster_users(vectors, np.ones(91), ExpertsConfig(clustering=clustering), generator(1, "clusters"))
+    assert found.assignment[0] == -1
+    assert found.assignment[1:].tolist() == (1 - truth).tolist()  # the larger group is cluster 0
+    assert found.sizes == (60, 30)
+    assert found.silhouette is not None
+    assert found.silhouette > 0.6
+    z = found.routing_vectors(vectors[1:])
+    assert z.mean(axis=0) == pytest.approx(np.zeros(4), abs=1e-9)
+    assert z.std(axis=0) == pytest.approx(np.ones(4))
+    assert found.centroids == pytest.approx(np.stack([z[truth == 1].mean(axis=0), z[truth == 0].mean(axis=0)]))
+
+
+def test_ward_is_the_cut_that_scikit_learn_makes() -> None:
+    z = np.random.default_rng(2).normal(size=(120, 5))
+    found = cluster_users(np.vstack([np.zeros(5), z]), np.ones(121), ExpertsConfig(count=6), generator(1, "c"))
+    reference = AgglomerativeClustering(n_clusters=6, linkage="ward").fit_predict(found.routing_vectors(z))
+    assert adjusted_rand_score(reference, found.assignment[1:]) == 1.0
+
+
+def test_raw_space_keeps_the_clusters_and_moves_the_centroids() -> None:
+    vectors, truth = planted()
+    z = cluster_users(vectors, np.ones(91), ExpertsConfig(), generator(1, "c"))
+    raw = cluster_users(vectors, np.ones(91), ExpertsConfig(space="raw"), generator(1, "c"))
+    assert np.array_equal(raw.assignment, z.assignment)
+    assert raw.centroids[0] == pytest.approx(vectors[1:][truth == 1].mean(axis=0))
+    assert np.array_equal(raw.routing_vectors(vectors), vectors)
+
+
+def test_users_without_train_rows_stay_out() -> None:
+    vectors, _ = planted()
+    rows = np.ones(91)
+    rows[[5, 9]] = 0
+    vectors[9] = np.nan  # an encoder may leave strangers without a vector
+    found = cluster_users(vectors, rows, ExpertsConfig(), generator(1, "c"))
+    assert found.assignment[[5, 9]].tolist() == [-1, -1]
+    assert sum(found.sizes) == 88
+    assert np.isfinite(found.centroids).all()
+
+
+@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+def test_users_outside_the_sample_join_the_nearest_centroid(clustering: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "MAX_CLUSTERED", 40)
+    monkeypatch.setattr(cluster, "CHUNK", 16)
+    vectors, truth = planted()
+    found = cluster_users(vectors, np.ones(91), ExpertsConfig(clustering=clustering), generator(1, "clusters"))
+    assert found.assignment[1:].tolist() == (1 - truth).tolist()
+
+
+@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+def test_same_seed_same_clusters(clustering: str) -> None:
+    vectors = np.random.default_rng(3).normal(size=(201, 8))
+    config = ExpertsConfig(count=5, clustering=clustering)
+    first, second = (cluster_users(vectors, np.ones(201), config, generator(4, "c")) for _ in range(2))
+    assert np.array_equal(first.assignment, second.assignment)
+    assert np.array_equal(first.centroids, second.centroids)
+
+
+@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+def test_equal_vectors_have_a_defined_result(clustering: str) -> None:
+    found = cluster_users(np.ones((6, 3)), np.ones(6), ExpertsConfig(clustering=clustering), generator(1, "c"))
+    assert sum(found.sizes) == 5
+    assert found.centroids.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_one_cluster_has_everybody_and_no_silhouette() -> None:
+    vectors, _ = planted()
+    found = cluster_users(vectors, np.ones(91), ExpertsConfig(count=1), generator(1, "c"))
+    assert (found.sizes, found.silhouette) == ((90,), None)
+
+
+def test_mistakes_are_told_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"2 users with train rows for experts\.count 3"):
+        cluster_users(np.ones((4, 2)), [0, 1, 0, 1], ExpertsConfig(count=3), generator(1, "c"))
+    with pytest.raises(DataError, match="user 2 is not finite"):
+        cluster_users([[0.0], [1.0], [np.inf]], [0, 1, 1], ExpertsConfig(), generator(1, "c"))
+    with pytest.raises(DataError, match="user vectors"):
+        cluster_users(np.ones((4, 2)), [1, 1], ExpertsConfig(), generator(1, "c"))

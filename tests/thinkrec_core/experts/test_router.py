@@ -1,0 +1,89 @@
+"""The router's three branches, its golden weights, and laws that hold for any weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from thinkrec_core.config.experts import RouterConfig
+from thinkrec_core.errors import DataError
+from thinkrec_core.experts.router import gate_weights, route_weights
+
+PAPER, SOFT = RouterConfig(), RouterConfig(mode="soft")
+GOLDEN = np.array([[0.485, 0.515], [0.353, 0.647], [0.259, 0.741], [0.108, 0.892]])
+
+positive = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 5)), elements=st.floats(0.01, 1.0))
+
+
+def test_golden_branches() -> None:
+    routes = route_weights(GOLDEN, PAPER)
+    assert routes.route.tolist() == ["general", "fusion", "fusion", "single"]
+    expected = [[1, 0, 0], [0, 0.353, 0.647], [0, 0.259, 0.741], [0, 0, 1]]
+    assert routes.gates == pytest.approx(np.array(expected))
+
+
+def test_weights_are_the_softmax_of_cosines() -> None:
+    # cos 1 and 0 at temperature .1: 1 / (1 + e^-10); cos .6 and .8: 1 / (1 + e^2).
+    found = gate_weights([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0]], [[5.0, 0.0], [0.0, 0.1]], 0.1)
+    first = [1 / (1 + np.exp(-10)), 1 / (1 + np.exp(2)), 0.5]
+    assert found[:, 0] == pytest.approx(first)
+    assert found.sum(axis=1) == pytest.approx(np.ones(3))
+
+
+def test_thresholds_follow_the_number_of_experts() -> None:
+    # N = 3: one expert is enough above .7.
+    routes = route_weights([[0.71, 0.2, 0.09], [0.69, 0.21, 0.10], [1 / 3, 1 / 3, 1 / 3]], PAPER)
+    assert routes.route.tolist() == ["single", "fusion", "general"]
+    assert routes.gates[0].tolist() == [0, 1, 0, 0]
+    assert routes.entropy[2] == pytest.approx(np.log(3))
+
+
+def test_strangers_and_a_single_cluster_keep_the_general_adapter() -> None:
+    routes = route_weights(GOLDEN, SOFT, known=[True, True, False, False])
+    assert routes.route.tolist() == ["fusion", "fusion", "general", "general"]
+    alone = route_weights([[1.0], [1.0]], SOFT)
+    assert alone.route.tolist() == ["general", "general"]
+    assert alone.gates.tolist() == [[1, 0], [1, 0]]
+
+
+def test_soft_always_fuses() -> None:
+    routes = route_weights(GOLDEN, SOFT)
+    assert routes.route.tolist() == ["fusion"] * 4
+    assert routes.gates[:, 1:] == pytest.approx(GOLDEN)
+    assert (routes.gates[:, 0] == 0).all()
+
+
+def test_untrained_experts_fold_into_the_general_adapter() -> None:
+    routes = route_weights(GOLDEN, PAPER, trained=[True, False])
+    assert routes.route.tolist() == ["general", "fusion", "fusion", "general"]
+    assert routes.gates[1] == pytest.approx([0.647, 0.353, 0])
+    assert routes.gates[3].tolist() == [1, 0, 0]
+    nobody = route_weights(GOLDEN, PAPER, trained=[False, False])
+    assert nobody.route.tolist() == ["general"] * 4
+
+
+@given(positive, st.sampled_from([PAPER, SOFT]), st.integers(0, 31))
+def test_gates_are_shares_and_users_do_not_see_each_other(raw: np.ndarray, config: RouterConfig, mask: int) -> None:
+    weights = raw / raw.sum(axis=1, keepdims=True)
+    trained = [bool(mask >> n & 1) for n in range(weights.shape[1])]
+    routes = route_weights(weights, config, trained=trained)
+    assert routes.gates.sum(axis=1) == pytest.approx(np.ones(len(weights)))
+    assert (routes.gates >= 0).all()
+    assert (routes.gates[:, 1:][:, ~np.array(trained)] == 0).all()
+    assert np.array_equal(routes.route == "general", routes.gates[:, 0] == 1)
+    alone = [route_weights(row[None], config, trained=trained) for row in weights]
+    assert np.array_equal(np.concatenate([one.gates for one in alone]), routes.gates)
+
+
+def test_certain_weights_have_no_entropy() -> None:
+    routes = route_weights([[1.0, 0.0]], PAPER)
+    assert routes.entropy.tolist() == [0.0]
+    assert routes.route.tolist() == ["single"]
+
+
+def test_a_vector_that_is_not_finite_is_named() -> None:
+    with pytest.raises(DataError, match="user 1 is not finite"):
+        gate_weights([[1.0], [float("nan")]], [[1.0]], 0.1)
