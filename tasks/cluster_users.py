@@ -1,0 +1,140 @@
+"""Stage `clusters`: user clusters, their centroids, and the route and gate weights of every user."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from safetensors.numpy import load_file, save_file
+
+from storage.schemas import CLUSTERS, SAMPLES
+from storage.store import ArtifactRef, Draft
+from storage.tables import read_table, write_table
+from storage.tracking import StageTracker
+from tasks.stage import RunContext, run_stage
+from thinkrec_core.experts.cluster import Clusters
+from thinkrec_core.experts.cluster import cluster_users as find_clusters
+from thinkrec_core.experts.router import FUSION, GENERAL, SINGLE, Routes, gate_weights, route_weights
+from thinkrec_core.seeds import generator
+
+FIELDS = {"count", "clustering", "space", "min_rows", "router"}
+"""Fields of `experts` that decide clusters and routes; how experts are trained does not."""
+MAP_USERS = 500
+"""Users in the 2-D map of clusters.json."""
+HISTOGRAM_BINS = 20
+
+
+@task(name="clusters", cache_policy=NO_CACHE)
+def cluster_users(context: RunContext, data: ArtifactRef, encoder: ArtifactRef) -> ArtifactRef | State[ArtifactRef]:
+    """The artifact with clusters.parquet, centroids.safetensors and clusters.json.
+
+    clusters.json: count, sizes, train_rows and trained per cluster (False where fewer than `experts.min_rows`: the
+    cluster keeps the general adapter), silhouette, users, users_without_train_rows, routes (users per route),
+    mean_gates, entropy_histogram and top_weight_histogram of the users with train rows, and a 2-D map of a sample.
+    """
+    experts = context.config.experts
+    seed = context.config.seed
+
+    def build(draft: Draft, tracker: StageTracker) -> None:
+        vectors = load_file(context.store.path(encoder) / "vectors.safetensors")["user_vectors"]
+        samples = context.store.path(data) / "samples_train.parquet"
+        users = read_table(samples, SAMPLES, ["user_idx"]).column("user_idx")
+        tracker.dataset(samples, "samples_train", data.digest, "clusters")
+        train_rows = np.bincount(users.to_numpy(), minlength=len(vectors))[: len(vectors)]
+
+        clusters = find_clusters(vectors, train_rows, experts, generator(seed, "clusters"))
+        known = clusters.assignment >= 0
+        per_cluster = np.bincount(
+            clusters.assignment[known], weights=train_rows[known], minlength=experts.count
+        ).astype(np.int64)
+        trained = (per_cluster >= experts.min_rows) & (experts.count > 1)
+
+        space = np.zeros(vectors.shape)
+        space[known] = clusters.routing_vectors(vectors[known])  # strangers may lack a vector; the router skips them
+        weights = gate_weights(space, clusters.centroids, experts.router.temperature)
+        routes = route_weights(weights, experts.router, known, trained)
+
+        write_table(
+            draft.path / "clusters.parquet",
+            {
+                "user_idx": np.arange(1, len(vectors)),
+                "train_rows": train_rows[1:],
+                "cluster": clusters.assignment[1:],
+                "route": routes.route[1:].tolist(),
+                "gates": routes.gates[1:].astype(np.float32).tolist(),
+            },
+            CLUSTERS,
+        )
+        save_file(
+            {"centroids": clusters.centroids, "mean": clusters.mean, "std": clusters.std},
+            draft.path / "centroids.safetensors",
+        )
+        summary = {
+            "count": experts.count,
+            "clustering": experts.clustering,
+            "space": experts.space,
+            "mode": experts.router.mode,
+            "temperature": experts.router.temperature,
+            "sizes": list(clusters.sizes),
+            "train_rows": per_cluster.tolist(),
+            "trained": trained.tolist(),
+            "min_rows": experts.min_rows,
+            "silhouette": clusters.silhouette,
+            **_routing_summary(routes, known),
+            "map": _map(clusters, vectors, generator(seed, "clusters", "map")),
+        }
+        (draft.path / "clusters.json").write_text(json.dumps(summary, indent=1) + "\n")
+        draft.manifest.update(rows=len(vectors) - 1, seed=seed)
+        tracker.metrics(
+            {
+                "silhouette": clusters.silhouette,
+                **{f"users_{name}": count for name, count in summary["routes"].items()},
+                **{f"cluster_{n}_users": size for n, size in enumerate(clusters.sizes)},
+            }
+        )
+
+    return run_stage(
+        context,
+        "clusters",
+        build,
+        inputs={"data": data, "encoder": encoder},
+        settings={"experts": experts.model_dump(mode="json", include=FIELDS), "seed": seed},
+    )
+
+
+def _routing_summary(routes: Routes, known: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    real = np.arange(len(known)) > 0
+    top = routes.weights[known].max(axis=1)
+    entropy = routes.entropy[known] / max(float(np.log(routes.weights.shape[1])), 1e-12)
+    bins = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
+    return {
+        "users": int(known.sum()),
+        "users_without_train_rows": int((real & ~known).sum()),
+        "routes": {name: int((routes.route[real] == name).sum()) for name in (GENERAL, SINGLE, FUSION)},
+        "mean_gates": [round(float(gate), 6) for gate in routes.gates[real].mean(axis=0)],
+        "entropy_mean": round(float(entropy.mean()), 6),
+        "entropy_histogram": np.histogram(np.clip(entropy, 0, 1), bins)[0].tolist(),
+        "top_weight_histogram": np.histogram(np.clip(top, 0, 1), bins)[0].tolist(),
+    }
+
+
+def _map(clusters: Clusters, vectors: npt.NDArray[np.floating[Any]], rng: np.random.Generator) -> dict[str, list[Any]]:
+    """Two principal components of the z-scores of a sample of users, for a picture."""
+    known = np.flatnonzero(clusters.assignment >= 0)
+    sample = np.sort(rng.permutation(known)[:MAP_USERS])
+    z = (vectors[sample].astype(np.float64) - clusters.mean) / clusters.std
+    z -= z.mean(axis=0)
+    _, axes = np.linalg.eigh(z.T @ z)
+    axes = axes[:, ::-1][:, :2]
+    axes *= np.sign(
+        axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
+    )  # an eigenvector has no sign of its own
+    points = np.round(z @ axes, 3)
+    if points.shape[1] < 2:
+        points = np.column_stack([points, np.zeros(len(points))])
+    return {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "cluster": clusters.assignment[sample].tolist()}

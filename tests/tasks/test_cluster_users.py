@@ -1,0 +1,119 @@
+"""The clusters stage on a small encoder artifact: tables, summary, settings in the key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from storage.schemas import CLUSTERS, SAMPLES
+from storage.store import ArtifactRef, ArtifactStore
+from storage.tables import read_table, write_table
+from storage.tracking import NullTracker
+from tasks.cluster_users import cluster_users
+from tasks.stage import RunContext
+from tasks.view import View
+from thinkrec_core.config.root import ThinkRecConfig
+
+USERS = 40
+
+
+def publish(store: ArtifactStore, stage: str, write: Any) -> ArtifactRef:
+    with store.locked(stage, "k"):
+        draft = store.draft(stage, "k")
+        write(draft.path)
+        return store.publish(draft, stage, "k", {})
+
+
+def write_data(folder: Path) -> None:
+    # Users 1..30 have two train rows each; 31..40 have none.
+    user = np.repeat(np.arange(1, 31), 2)
+    rows = len(user)
+    columns = {
+        "user_id": [str(u) for u in user],
+        "item_id": ["1"] * rows,
+        "user_idx": user,
+        "item_idx": np.ones(rows, int),
+        "label": np.ones(rows, int),
+        "timestamp": np.arange(rows),
+        "split": ["train"] * rows,
+        "not_cold": [True] * rows,
+        "history_item_idx": [[]] * rows,
+        "history_label": [[]] * rows,
+    }
+    write_table(folder / "samples_train.parquet", columns, SAMPLES)
+
+
+def write_encoder(folder: Path) -> None:
+    # Users 1..20 around (5, 0, 0), the others around (0, 5, 0).
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(USERS + 1, 3), scale=0.3).astype(np.float32)
+    vectors[1:21, 0] += 5
+    vectors[21:, 1] += 5
+    save_file({"user_vectors": vectors}, folder / "vectors.safetensors")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path)
+
+
+def run(store: ArtifactStore, **experts: Any) -> tuple[Path, RunContext]:
+    config = ThinkRecConfig.model_validate({"experts": experts})
+    context = RunContext(config, store, NullTracker(), View())
+    data, encoder = publish_once(store, "data", write_data), publish_once(store, "encoder", write_encoder)
+    result = cluster_users.fn(context, data, encoder)
+    ref = result if isinstance(result, ArtifactRef) else result.data
+    return store.path(ref), context
+
+
+def publish_once(store: ArtifactStore, stage: str, write: Any) -> ArtifactRef:
+    return store.find(stage, "k") or publish(store, stage, write)
+
+
+def test_every_user_has_a_route_and_gates(store: ArtifactStore) -> None:
+    folder, _ = run(store)
+    table = read_table(folder / "clusters.parquet", CLUSTERS).to_pydict()
+    assert table["user_idx"] == list(range(1, USERS + 1))
+    assert table["train_rows"] == [2] * 30 + [0] * 10
+    assert table["cluster"] == [0] * 20 + [1] * 10 + [-1] * 10
+    assert table["route"] == ["single"] * 30 + ["general"] * 10
+    assert table["gates"] == [[0, 1, 0]] * 20 + [[0, 0, 1]] * 10 + [[1, 0, 0]] * 10
+    assert load_file(folder / "centroids.safetensors")["centroids"].shape == (2, 3)
+
+
+def test_summary_counts_users_rows_and_routes(store: ArtifactStore) -> None:
+    folder, _ = run(store)
+    summary = json.loads((folder / "clusters.json").read_text())
+    assert (summary["sizes"], summary["train_rows"], summary["trained"]) == ([20, 10], [40, 20], [True, True])
+    assert (summary["users"], summary["users_without_train_rows"]) == (30, 10)
+    assert summary["routes"] == {"general": 10, "single": 30, "fusion": 0}
+    assert sum(summary["entropy_histogram"]) == sum(summary["top_weight_histogram"]) == 30
+    assert summary["mean_gates"] == pytest.approx([0.25, 0.5, 0.25])
+    assert summary["silhouette"] > 0.5
+    assert len(summary["map"]["x"]) == len(summary["map"]["y"]) == len(summary["map"]["cluster"]) == 30
+
+
+def test_a_cluster_with_few_rows_keeps_the_general_adapter(store: ArtifactStore) -> None:
+    folder, _ = run(store, min_rows=21)
+    summary = json.loads((folder / "clusters.json").read_text())
+    assert summary["trained"] == [True, False]
+    assert summary["routes"] == {"general": 20, "single": 20, "fusion": 0}
+
+
+def test_one_cluster_routes_everybody_to_the_general_adapter(store: ArtifactStore) -> None:
+    folder, _ = run(store, count=1)
+    summary = json.loads((folder / "clusters.json").read_text())
+    assert summary["routes"] == {"general": USERS, "single": 0, "fusion": 0}
+    assert summary["trained"] == [False]
+
+
+def test_the_key_holds_what_decides_clusters_and_nothing_else(store: ArtifactStore) -> None:
+    _, first = run(store)
+    _, again = run(store, last_layers=4)
+    _, other = run(store, router={"temperature": 0.2})
+    assert [context.results["clusters"].status for context in (first, again, other)] == ["ran", "cached", "ran"]
