@@ -23,6 +23,8 @@ K = 5
 """Cut-off of the ranking figures that carry an interval."""
 COUNTS: frozenset[str] = frozenset({"popularity"})
 """Rungs whose scores are counts: sigmoid(score) means nothing, so probability figures are None."""
+PRIOR = "encoder"
+"""The rung whose logit may be part of the LLM rungs' score: differences to it show what the LLM adds."""
 
 Figure = Callable[[FloatArray], FloatArray]
 
@@ -41,8 +43,8 @@ def evaluate_ladder(
 
     Keys: rows, users, users_uauc (users that count for UAUC), users_dropped, positives, warm_rows, cold_rows,
     resamples, floor, and rungs: per rung auc, uauc, ndcg@5, map@5, hr@5, mrr@5 and log_loss, each with an interval
-    <figure>_ci of [low, high]; brier, accuracy, ece; warm and cold with rows, auc, uauc; versus_floor with difference,
-    ci and p of auc and uauc; resamples_undefined, the draws that held one class only.
+    <figure>_ci of [low, high]; brier, accuracy, ece; warm and cold with rows, auc, uauc; versus_floor, and versus_encoder where
+    that rung was scored, with difference, ci and p of auc and uauc; resamples_undefined, the draws that held one class only.
 
     Args:
         users: (R,) integer ids.
@@ -68,7 +70,7 @@ def evaluate_ladder(
     figures = {name: _figures(inverse, s, y, name not in counts) for name, s in checked.items()}
     draws = _draw(figures, len(distinct), len(y), resamples, generator)
 
-    first = user_auc(owner, checked[floor], y)
+    dropped = user_auc(owner, checked[floor], y).dropped
     rungs: dict[str, Any] = {}
     for name, s in checked.items():
         likely = name not in counts
@@ -80,16 +82,19 @@ def evaluate_ladder(
         rung.setdefault("log_loss_ci", None)
         rung["resamples_undefined"] = int(np.isnan(draws[name]["auc"]).sum())
         rung["warm"], rung["cold"] = _part(owner, s, y, warm), _part(owner, s, y, ~warm)
-        rung["versus_floor"] = {
-            figure: _versus(rung[figure], value, draws[name][figure] - draws[floor][figure])
-            for figure, value in (("auc", auc(checked[floor], y)), ("uauc", first.mean))
-        }
         rungs[name] = rung
+    references = {"versus_floor": floor} | ({"versus_encoder": PRIOR} if PRIOR in checked else {})
+    for name, rung in rungs.items():
+        for key, other in references.items():
+            rung[key] = {
+                figure: _versus(rung[figure], rungs[other][figure], draws[name][figure] - draws[other][figure])
+                for figure in ("auc", "uauc")
+            }
     return {
         "rows": len(y),
         "users": len(distinct),
-        "users_uauc": len(distinct) - first.dropped,
-        "users_dropped": first.dropped,
+        "users_uauc": len(distinct) - dropped,
+        "users_dropped": dropped,
         "positives": int(y.sum()),
         "warm_rows": int(warm.sum()),
         "cold_rows": int((~warm).sum()),

@@ -1,0 +1,113 @@
+"""Stage `report`: one self-contained HTML page about the run.
+
+Stage seconds differ between equal runs, so the page leaves them to the terminal and to the manifests: equal runs write
+equal reports, and a report is found again in the store.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from storage.schemas import REFLECTIONS
+from storage.store import ArtifactRef, Draft
+from storage.tables import read_table
+from storage.tracking import StageTracker
+from tasks.stage import RunContext, run_stage
+from thinkrec_core.errors import StoreError
+from thinkrec_core.report.render import render_report
+from thinkrec_core.report.values import ReportValues, Training
+
+ACCEPTED_TRACES, REJECTED_TRACES = 3, 2
+"""Sample reflections on the page."""
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def write_report(
+    context: RunContext,
+    *,
+    data: ArtifactRef,
+    encoder: ArtifactRef,
+    wrong: ArtifactRef,
+    reflections: ArtifactRef,
+    general: ArtifactRef,
+    clusters: ArtifactRef,
+    experts: tuple[ArtifactRef, ...],
+    evaluation: ArtifactRef,
+) -> ArtifactRef | State[ArtifactRef]:
+    """The artifact with report.html.
+
+    Args:
+        experts: the trained experts, in the order of their clusters; empty where there are none. An expert is named by
+            the number at the end of its stage's name.
+    """
+
+    def build(draft: Draft, tracker: StageTracker) -> None:
+        path = context.store.path
+        values = ReportValues(
+            config=context.config.model_dump(mode="json"),
+            evaluation=_read(path(evaluation) / "rungs.json"),
+            data=_read_if(path(data) / "statistics.json", {}),
+            encoder=_read_if(path(encoder) / "metrics.json", {}),
+            wrong=_read_if(path(wrong) / "summary.json", {}),
+            reflections=_read_if(path(reflections) / "summary.json", {}),
+            traces=_sample_traces(path(reflections) / "reflections.parquet"),
+            general=_training("general", path(general)),
+            experts=[_training(ref.stage.replace("_", " "), path(ref)) for ref in experts],
+            clusters=_read_if(path(clusters) / "clusters.json", {}),
+            explanations=_read_if(path(evaluation) / "explanations.json", []),
+        )
+        target = draft.path / "report.html"
+        target.write_text(render_report(values), encoding="utf-8")
+        tracker.artifact(target)
+
+    named = {ref.stage: ref for ref in experts}
+    return run_stage(
+        context,
+        "report",
+        build,
+        inputs={
+            "data": data,
+            "encoder": encoder,
+            "wrong": wrong,
+            "reflections": reflections,
+            "general": general,
+            "clusters": clusters,
+            "evaluation": evaluation,
+            **named,
+        },
+        settings={"config": context.config},
+    )
+
+
+def _training(name: str, folder: Path) -> Training:
+    lines = folder / "losses.jsonl"
+    text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
+    records = [json.loads(line) for line in text.splitlines() if line.strip()]
+    return Training(name, _read_if(folder / "training.json", {}), records)
+
+
+def _sample_traces(path: Path) -> list[dict[str, Any]]:
+    """The first accepted and the first rejected reflections, by row."""
+    if not path.is_file():
+        return []
+    columns = ["row", "label", "verdict", "rounds", "accepted", "reason", "trace"]
+    rows = sorted(read_table(path, REFLECTIONS, columns).to_pylist(), key=lambda row: int(row["row"]))
+    accepted = [row for row in rows if row["accepted"]][:ACCEPTED_TRACES]
+    return accepted + [row for row in rows if not row["accepted"]][:REJECTED_TRACES]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"{path} cannot be read ({error})", next_step="rebuild the stage that wrote it") from None
+
+
+def _read_if(path: Path, default: Any) -> Any:
+    return _read(path) if path.is_file() else default
