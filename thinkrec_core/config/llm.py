@@ -41,7 +41,13 @@ class LLMConfig(Frozen):
     max_history: int = Field(10, ge=0)
     """History items in the prompt, newest last."""
 
-    max_prompt_tokens: int = Field(512, ge=32)
+    keywords: Literal["none", "target", "all"] = "target"
+    """Whose keywords (genres) the prompt shows."""
+
+    chat_template: bool = False
+    """Wrap the prompt as a user turn of the model's chat template; else it is plain text that ends in "Answer:"."""
+
+    max_prompt_tokens: int = Field(512, ge=192)
     """Longer prompts drop their oldest history items; the answer position always survives."""
 
     history_soft_tokens: bool = False

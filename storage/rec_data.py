@@ -1,0 +1,78 @@
+"""Artifacts of the data and encoder stages as the arrays of thinkrec_core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from safetensors.numpy import load_file
+
+from storage.schemas import ENCODER_SCORES, ITEMS, SAMPLES
+from storage.tables import read_table
+from thinkrec_core.errors import StoreError
+from thinkrec_core.recllm.prompt import ItemTexts
+from thinkrec_core.recllm.records import Samples
+from thinkrec_core.recllm.signals import EncoderTables
+
+Split = Literal["train", "valid", "test"]
+
+
+def load_samples(data: Path, encoder: Path, split: Split) -> Samples:
+    """The samples of `split` with the encoder's logits.
+
+    Raises:
+        StoreError: the encoder's scores belong to other samples.
+    """
+    table = read_table(data / f"samples_{split}.parquet", SAMPLES)
+    scores = read_table(encoder / f"scores_{split}.parquet", ENCODER_SCORES)
+    rows = scores.column("row").to_numpy()
+    if len(rows) != table.num_rows or not np.array_equal(rows, np.arange(len(rows))):
+        raise StoreError(f"encoder scores of {split} cover {len(rows)} rows", f"{table.num_rows}", "run again")
+    offsets, items = ragged(table.column("history_item_idx"))
+    _, labels = ragged(table.column("history_label"))
+    return Samples(
+        user_idx=_ints(table, "user_idx"),
+        item_idx=_ints(table, "item_idx"),
+        label=_ints(table, "label"),
+        history_offsets=offsets,
+        history_items=items,
+        history_labels=labels,
+        encoder_logit=scores.column("logit").to_numpy().astype(np.float64),
+    )
+
+
+def load_item_texts(data: Path) -> ItemTexts:
+    """Titles and keywords by item_idx, "" at the padding index 0."""
+    table = read_table(data / "items.parquet", ITEMS)
+    index = table.column("item_idx").to_numpy()
+    titles, keywords = [""] * (int(index.max()) + 1), [""] * (int(index.max()) + 1)
+    columns = zip(index, table.column("title").to_pylist(), table.column("keywords").to_pylist(), strict=True)
+    for item, title, words in columns:
+        titles[item], keywords[item] = title, words
+    return ItemTexts(titles, keywords)
+
+
+def load_encoder_tables(encoder: Path) -> EncoderTables:
+    """Vectors and biases of the encoder artifact."""
+    tensors = load_file(encoder / "vectors.safetensors")
+    return EncoderTables(
+        user_vectors=tensors["user_vectors"],
+        item_vectors=tensors["item_vectors"],
+        user_bias=tensors["user_bias"],
+        item_bias=tensors["item_bias"],
+    )
+
+
+def ragged(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """(offsets (R+1,), flat values) of a list column, offsets from 0."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # an empty column has no chunk to return
+        return np.zeros(1, np.int64), np.zeros(0, np.int64)
+    lengths = array.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(lengths)]), array.flatten().to_numpy().astype(np.int64)
+
+
+def _ints(table: pa.Table, name: str) -> np.ndarray:
+    return table.column(name).to_numpy().astype(np.int64)

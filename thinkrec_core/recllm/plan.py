@@ -1,0 +1,71 @@
+"""Which rows each optimiser step sees: a pure function of seed and step, so that resuming needs no sampler state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from thinkrec_core.recllm.examples import BatchKind
+from thinkrec_core.seeds import generator
+
+
+class BatchPlan:
+    """Kind and rows of every step of one training phase.
+
+    Each step draws its kind (reasoning with probability `reasoning_probability`) from the shared seed, the same on all ranks
+    and micro-batches. Rows of a kind come in epochs of seeded permutations.
+
+    Args:
+        seed: the run's seed.
+        phase: name of the phase; other phases draw other numbers.
+        recommendation: row numbers of recommendation samples.
+        reasoning: row numbers with a reflection; empty switches reasoning batches off.
+        batch_size: rows of a step over all ranks and accumulation steps.
+        steps: T.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        phase: str,
+        recommendation: Sequence[int],
+        reasoning: Sequence[int],
+        batch_size: int,
+        steps: int,
+        reasoning_probability: float,
+    ) -> None:
+        self.batch_size, self.steps = batch_size, steps
+        self._seed, self._phase = seed, phase
+        self._rows: dict[BatchKind, np.ndarray] = {
+            "recommendation": np.asarray(recommendation, np.int64),
+            "reasoning": np.asarray(reasoning, np.int64),
+        }
+        chance = reasoning_probability if len(reasoning) else 0.0
+        self._is_reasoning = generator(seed, phase, "kind").random(steps) < chance
+        done = np.cumsum(self._is_reasoning)
+        # How many batches of the step's own kind came before it.
+        self._earlier = np.where(self._is_reasoning, done - 1, np.arange(steps) - done)
+        self._epoch = lru_cache(maxsize=4)(self._permutation)
+
+    def kind(self, step: int) -> BatchKind:
+        """The kind of `step`."""
+        return "reasoning" if self._is_reasoning[step] else "recommendation"
+
+    def rows(self, step: int) -> list[int]:
+        """Row numbers of `step`, `batch_size` of them."""
+        kind = self.kind(step)
+        count = len(self._rows[kind])
+        first = int(self._earlier[step]) * self.batch_size
+        places = [divmod(place, count) for place in range(first, first + self.batch_size)]
+        return [int(self._rows[kind][self._epoch(kind, epoch)[index]]) for epoch, index in places]
+
+    def share(self, step: int, rank: int, world_size: int, micro: int, accumulation: int) -> slice:
+        """The part of the step's rows that `rank` handles in micro-batch `micro`."""
+        size = self.batch_size // (world_size * accumulation)
+        start = (micro * world_size + rank) * size
+        return slice(start, start + size)
+
+    def _permutation(self, kind: BatchKind, epoch: int) -> np.ndarray:
+        return generator(self._seed, self._phase, kind, epoch).permutation(len(self._rows[kind]))

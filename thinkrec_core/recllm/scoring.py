@@ -1,0 +1,49 @@
+"""Scores of many examples: batches of similar length, results in the order asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from thinkrec_core.recllm.examples import Example, collate
+from thinkrec_core.recllm.model import RecLLM
+
+
+@torch.no_grad()
+def score_examples(
+    model: RecLLM,
+    examples: Sequence[Example],
+    pad_id: int,
+    batch_size: int,
+    before_batch: Callable[[npt.NDArray[np.int64]], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> npt.NDArray[np.float64]:
+    """(R,) score of each example, prior included.
+
+    Args:
+        before_batch: called with the indices of the examples of each batch, to set their gates.
+        progress: called with the number of examples done.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
+    was_training = model.training
+    model.eval()
+    device = model.answer_rows_2H.device
+    order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
+    scores = np.empty(len(examples))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        if before_batch is not None:
+            before_batch(chosen)
+        batch = collate([examples[i] for i in chosen], pad_id, model.projector.n_tokens, with_answers=False)
+        scores[chosen] = model.score(batch.to(device)).float().cpu().numpy()
+        if progress is not None:
+            progress(start + len(chosen))
+    model.train(was_training)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    return scores

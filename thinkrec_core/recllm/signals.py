@@ -1,0 +1,129 @@
+"""What a soft token is made from: the encoder's vector of its entity and the scalars of its sample.
+
+Vectors are standardised per dimension over the entities that occur in train; scalars over the train rows. An MF vector with
+entries of .01 would otherwise reach the projector's ReLU as nothing but noise.
+
+Differs: the paper feeds the vector alone. A vector hides the strongest signal, the main effects, in a direction that a small
+projector must first find; the scalars hand it over. `scalars=False` gives the paper's input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thinkrec_core.errors import DataError
+from thinkrec_core.recllm.prompt import Slot
+from thinkrec_core.recllm.records import Samples
+
+Float32 = npt.NDArray[np.float32]
+
+SCALARS = (
+    "encoder_logit",
+    "user_bias",
+    "item_bias",
+    "log_user_count",
+    "log_item_count",
+    "history_liked_share",
+    "log_history_length",
+)
+"""Names of a sample's scalars, in order. Shares of an empty history are .5."""
+
+
+@dataclass(frozen=True)
+class EncoderTables:
+    """What the encoder artifact says of every user and item; index 0 is padding."""
+
+    user_vectors: Float32
+    """(U+1, d)."""
+    item_vectors: Float32
+    """(I+1, d)."""
+    user_bias: Float32
+    """(U+1,)."""
+    item_bias: Float32
+    """(I+1,)."""
+
+
+class Signals:
+    """Standardised inputs of the projector, fixed by the encoder and the train rows.
+
+    Args:
+        tables: vectors and biases of the encoder.
+        train: the train samples, whose rows give the means and deviations.
+        with_scalars: append the sample's scalars to each vector.
+
+    Raises:
+        DataError: a vector or bias is not finite.
+    """
+
+    def __init__(self, tables: EncoderTables, train: Samples, with_scalars: bool) -> None:
+        for name, values in vars(tables).items():
+            if not np.isfinite(values).all():
+                row = int(np.argwhere(~np.isfinite(values))[0][0])
+                raise DataError(f"encoder {name} of index {row} is not finite", "finite values", "train the encoder anew")
+        self.with_scalars = with_scalars
+        self._tables = tables
+        self._user_count = np.bincount(train.user_idx, minlength=len(tables.user_bias))
+        self._item_count = np.bincount(train.item_idx, minlength=len(tables.item_bias))
+        self.user_vectors = _standardised(tables.user_vectors, self._user_count > 0)
+        self.item_vectors = _standardised(tables.item_vectors, self._item_count > 0)
+        raw = self._raw_scalars(train)
+        self._mean, self._std = raw.mean(0), np.maximum(raw.std(0), 1e-6)
+
+    @property
+    def size(self) -> int:
+        """Length F of a slot's input: d, plus the number of scalars where they are used."""
+        return int(self.user_vectors.shape[1]) + (len(SCALARS) if self.with_scalars else 0)
+
+    def scalars(self, samples: Samples) -> Float32:
+        """(R, len(SCALARS)) standardised scalars of every sample, clipped to 5 deviations."""
+        scaled = (self._raw_scalars(samples) - self._mean) / self._std
+        return np.clip(scaled, -5, 5).astype(np.float32)
+
+    def slot_input(self, slot: Slot, scalars: Float32) -> Float32:
+        """(F,) input of one slot.
+
+        The user and the target slot carry the scalars of the sample (S,); a history slot carries its item's bias and its
+        label (as +1/-1 in the place of the liked share) and zeros elsewhere.
+        """
+        table = self.user_vectors if slot.kind == "user" else self.item_vectors
+        vector = table[slot.index]
+        if not self.with_scalars:
+            return vector
+        if slot.kind == "history":
+            scalars = np.zeros(len(SCALARS), np.float32)
+            bias = SCALARS.index("item_bias")
+            scalars[bias] = np.clip(
+                (self._tables.item_bias[slot.index] - self._mean[bias]) / self._std[bias], -5, 5
+            )
+            scalars[SCALARS.index("history_liked_share")] = 2.0 * slot.label - 1.0
+        return np.concatenate([vector, scalars])
+
+    def _raw_scalars(self, samples: Samples) -> npt.NDArray[np.float64]:
+        lengths = np.diff(samples.history_offsets)
+        # reduceat cannot sum empty slices: differences of a running sum can.
+        running = np.concatenate([[0], np.cumsum(samples.history_labels)])
+        liked = running[samples.history_offsets[1:]] - running[samples.history_offsets[:-1]]
+        share = np.where(lengths > 0, liked / np.maximum(lengths, 1), 0.5)
+        return np.stack(
+            [
+                samples.encoder_logit,
+                self._tables.user_bias[samples.user_idx],
+                self._tables.item_bias[samples.item_idx],
+                np.log1p(self._user_count[samples.user_idx]),
+                np.log1p(self._item_count[samples.item_idx]),
+                share,
+                np.log1p(lengths),
+            ],
+            axis=1,
+        ).astype(np.float64)
+
+
+def _standardised(vectors: Float32, in_train: npt.NDArray[np.bool_]) -> Float32:
+    """z-scores over the rows of `in_train`; row 0 (padding) and entities without train rows keep what the z-score gives."""
+    known = vectors[in_train]
+    mean, std = known.mean(0, dtype=np.float64), known.std(0, dtype=np.float64)
+    scaled = (vectors - mean) / np.maximum(std, 1e-6)
+    return np.clip(scaled, -5, 5).astype(np.float32)
