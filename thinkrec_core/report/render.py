@@ -1,8 +1,10 @@
-"""One self-contained HTML page about one run: no scripts, nothing loaded from elsewhere, equal bytes for equal values."""
+"""One self-contained HTML page about one run: no scripts, nothing loaded, equal bytes for equal values."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 import yaml
@@ -13,6 +15,7 @@ from thinkrec_core.report import figures, tables, words
 from thinkrec_core.report.licences import licences, limits
 from thinkrec_core.report.values import ReportValues, Training
 
+TEMPLATE = "report.html.j2"
 TRAINING_FACTS = ("best_step", "best_score", "select_by", "steps", "train_rows", "reasoning_rows", "truncation_rate")
 """Facts of a training that the page shows, where present."""
 
@@ -30,8 +33,14 @@ def render_report(values: ReportValues) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, tables=tables, enumerate=enumerate)
-    return environment.get_template("report.html.j2").render(**_page(values))
+    environment.globals.update(words=words, tables=tables)
+    return environment.get_template(TEMPLATE).render(**_page(values))
+
+
+def template_digest() -> str:
+    """sha256 of the page's template, which no import names: whoever caches a report needs it beside the code."""
+    source = resources.files("thinkrec_core.report").joinpath(TEMPLATE).read_bytes()
+    return hashlib.sha256(source).hexdigest()
 
 
 def _page(values: ReportValues) -> dict[str, Any]:
