@@ -3,6 +3,8 @@
 Users with train rows are clustered on the z-scores of their CF vectors (spec, experts). Ward and the silhouette look at
 10,000 sampled users at most; everybody else joins the nearest centroid. Clusters are numbered by falling size, so that
 the same partition always has the same names.
+
+scikit-learn is imported where it is used: it takes a second, and most runs read their clusters from the store.
 """
 
 from __future__ import annotations
@@ -11,9 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import KMeans, ward_tree
-from sklearn.metrics import silhouette_score
-from threadpoolctl import threadpool_limits
 
 from thinkrec_core.config.experts import ExpertsConfig
 from thinkrec_core.errors import DataError
@@ -113,6 +112,9 @@ def _partition(z: FloatArray, config: ExpertsConfig, generator: np.random.Genera
         return np.zeros(len(z), dtype=np.int32)
     if config.clustering == "ward":
         return _ward(z, config.count)
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
     seed = int(generator.integers(2**31))
     count = min(config.count, len(np.unique(z, axis=0)))  # equal vectors cannot be split
     with threadpool_limits(1):  # sums over threads end in another order each time
@@ -121,6 +123,8 @@ def _partition(z: FloatArray, config: ExpertsConfig, generator: np.random.Genera
 
 def _ward(z: FloatArray, count: int) -> IntArray:
     """Cut the ward tree at `count` clusters: undo all but the last `count` - 1 merges."""
+    from sklearn.cluster import ward_tree
+
     children, _, leaves, _ = ward_tree(z, n_clusters=None)
     parent = np.arange(2 * leaves - 1)
     kept = leaves - count
@@ -155,5 +159,8 @@ def _by_size(labels: IntArray, count: int) -> IntArray:
 def _silhouette(z: FloatArray, labels: IntArray) -> float | None:
     if not 2 <= len(np.unique(labels)) < len(z):
         return None
+    from sklearn.metrics import silhouette_score
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1):
         return float(silhouette_score(z, labels))

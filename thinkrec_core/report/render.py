@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from thinkrec_core.report import figures, tables, words
+from thinkrec_core.report import tables, words
 from thinkrec_core.report.licences import licences, limits
 from thinkrec_core.report.values import ReportValues, Training
 
@@ -44,6 +44,8 @@ def template_digest() -> str:
 
 
 def _page(values: ReportValues) -> dict[str, Any]:
+    from thinkrec_core.report import figures  # matplotlib: a run that finds its report in the store need not load it
+
     evaluation, config = values.evaluation, values.config
     general = [values.general] if values.general else []
     experts = list(values.experts)
