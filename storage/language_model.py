@@ -79,9 +79,7 @@ def save_adapter(folder: Path, lm: PeftModel) -> None:
     config["base_model_name_or_path"] = None  # a path would make equal adapters differ between machines
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     written = adapter_weights(folder)
-    memory = {
-        name.replace(".default", ""): value for name, value in lm.state_dict().items() if "lora_" in name
-    }
+    memory = {name.replace(".default", ""): value for name, value in lm.state_dict().items() if "lora_" in name}
     if written.keys() != memory.keys() or any(
         not torch.equal(written[name], memory[name].detach().cpu()) for name in memory
     ):

@@ -5,8 +5,8 @@ Prefect shows the stages; the artifact store decides whether one runs. A hit ret
 
 from __future__ import annotations
 
-import inspect
 import hashlib
+import inspect
 import json
 import resource
 import time
@@ -64,7 +64,7 @@ def run_stage(
     module = inspect.getmodule(build)
     if module is None:
         raise TypeError(f"build of stage {name} must be a function of a module")
-    identity = {
+    identity: dict[str, Any] = {
         "stage": name,
         "inputs": {key: value if isinstance(value, str) else value.digest for key, value in inputs.items()},
         "settings": {key: _plain(value) for key, value in settings.items()},

@@ -52,9 +52,7 @@ class StackedLoRALinear(nn.Module):
         gates: the shared gate weights.
     """
 
-    def __init__(
-        self, base: nn.Module, a_NRI: torch.Tensor, b_NOR: torch.Tensor, scaling: float, gates: Gates
-    ) -> None:
+    def __init__(self, base: nn.Module, a_NRI: torch.Tensor, b_NOR: torch.Tensor, scaling: float, gates: Gates) -> None:
         super().__init__()
         adapters, rank, size_in = a_NRI.shape
         self.base, self.scaling, self.gates, self.rank = base, scaling, gates, rank

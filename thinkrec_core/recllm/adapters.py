@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def train_only(model: PeftModel, lora: bool, from_layer: int = 0) -> None:
 def layer_of(name: str) -> int:
     """Number of the transformer layer in a parameter name such as `model.layers.7.self_attn.q_proj.lora_A`; -1 if none."""
     parts = name.split(".")
-    for before, part in zip(parts, parts[1:], strict=False):
+    for before, part in pairwise(parts):
         if before in ("layers", "h", "blocks") and part.isdigit():
             return int(part)
     return -1

@@ -71,7 +71,11 @@ class RecLLM(nn.Module):
 
     def score(self, batch: Batch) -> torch.Tensor:
         """(B,) score of each example, prior included; fp32 from the last hidden state on."""
-        return self._scores(self._last(self.hidden(batch), batch)) + batch.prior_B
+        return self.score_hidden(self.hidden(batch), batch)
+
+    def score_hidden(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(B,) score from last hidden states."""
+        return self._scores(self._last(hidden_BTH, batch)) + batch.prior_B
 
     def next_token_logits(self, batch: Batch) -> torch.Tensor:
         """(B, vocabulary) logits at the answer positions."""

@@ -93,9 +93,7 @@ class PromptBuilder:
         self._divider = tokenizer.literal("; ")
         self._empty = tokenizer.literal(" " + EMPTY_HISTORY)
 
-    def build(
-        self, kind: PromptKind, user: int, target: int, history: Sequence[int], labels: Sequence[int]
-    ) -> Prompt:
+    def build(self, kind: PromptKind, user: int, target: int, history: Sequence[int], labels: Sequence[int]) -> Prompt:
         """The prompt for (user_idx, target item_idx) with its history, oldest first.
 
         Longer prompts than `max_tokens` lose their oldest history items; what follows the history, the answer position

@@ -62,7 +62,9 @@ class Signals:
         for name, values in vars(tables).items():
             if not np.isfinite(values).all():
                 row = int(np.argwhere(~np.isfinite(values))[0][0])
-                raise DataError(f"encoder {name} of index {row} is not finite", "finite values", "train the encoder anew")
+                raise DataError(
+                    f"encoder {name} of index {row} is not finite", "finite values", "train the encoder anew"
+                )
         self.with_scalars = with_scalars
         self._tables = tables
         self._user_count = np.bincount(train.user_idx, minlength=len(tables.user_bias))
@@ -95,9 +97,7 @@ class Signals:
         if slot.kind == "history":
             scalars = np.zeros(len(SCALARS), np.float32)
             bias = SCALARS.index("item_bias")
-            scalars[bias] = np.clip(
-                (self._tables.item_bias[slot.index] - self._mean[bias]) / self._std[bias], -5, 5
-            )
+            scalars[bias] = np.clip((self._tables.item_bias[slot.index] - self._mean[bias]) / self._std[bias], -5, 5)
             scalars[SCALARS.index("history_liked_share")] = 2.0 * slot.label - 1.0
         return np.concatenate([vector, scalars])
 

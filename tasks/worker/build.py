@@ -1,0 +1,217 @@
+"""The model and the examples of a training job, from its folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+
+from storage.language_model import ADAPTER, adapter_weights, load_base, load_projector, load_tokenizer, read_settings
+from storage.rec_data import load_encoder_tables, load_item_texts, load_samples
+from storage.schemas import CLUSTERS, REFLECTIONS
+from storage.tables import read_table
+from tasks.worker.job import TrainingJob
+from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.errors import TrainingError
+from thinkrec_core.evaluation.ladder import pick_test_rows
+from thinkrec_core.recllm.adapters import add_lora
+from thinkrec_core.recllm.answers import AnswerTokens, choose_answer_tokens
+from thinkrec_core.recllm.examples import BatchKind, Example, ExampleFactory, collate
+from thinkrec_core.recllm.model import RecLLM, ScoreOptions, embedding_rms
+from thinkrec_core.recllm.projector import Projector
+from thinkrec_core.recllm.prompt import PromptBuilder, PromptKind, PromptOptions
+from thinkrec_core.recllm.records import Samples
+from thinkrec_core.recllm.scoring import score_examples
+from thinkrec_core.recllm.signals import Signals
+from thinkrec_core.recllm.tokens import PieceTokenizer
+from thinkrec_core.seeds import derived_seed, generator
+
+OFFSET_ROWS = 64
+"""Train rows whose mean start logit becomes `logit_offset`."""
+SURFACE_ROWS = 4
+"""Prompts on which the surface form of Yes is chosen."""
+
+
+def prompt_options(config: ThinkRecConfig) -> PromptOptions:
+    """What prompts show under `config`."""
+    return PromptOptions(
+        max_history=config.llm.max_history,
+        max_tokens=config.llm.max_prompt_tokens,
+        n_tokens=config.llm.projector.n_tokens,
+        keywords=config.llm.keywords,
+        history_labels=config.data.history == "labelled",
+        history_slots=config.llm.history_soft_tokens,
+        chat=config.llm.chat_template,
+    )
+
+
+class Examples:
+    """Factories of the splits of one run, made when first asked for."""
+
+    def __init__(self, config: ThinkRecConfig, data: Path, encoder: Path, tokenizer: PieceTokenizer) -> None:
+        self._config, self._data, self._encoder = config, data, encoder
+        self.tokenizer = tokenizer
+        self.train = load_samples(data, encoder, "train")
+        self.signals = Signals(load_encoder_tables(encoder), self.train, config.llm.projector.scalars)
+        self.prompts = PromptBuilder(tokenizer, load_item_texts(data), prompt_options(config))
+
+    def factory(self, samples: Samples, answers: AnswerTokens, with_prior: bool) -> ExampleFactory:
+        """Examples of `samples`."""
+        limit = self._config.reflections.max_trace_tokens
+        return ExampleFactory(self.prompts, self.signals, answers, samples, with_prior, limit)
+
+    def samples(self, split: str) -> Samples:
+        """The samples of `split`."""
+        return self.train if split == "train" else load_samples(self._data, self._encoder, split)  # type: ignore[arg-type]
+
+
+@dataclass
+class Workbench:
+    """A model and everything that makes its examples."""
+
+    model: RecLLM
+    settings: dict[str, Any]
+    """recllm.json of the artifact."""
+    make: Callable[[int, BatchKind, PromptKind], Example]
+    valid: Callable[[PromptKind], list[Example]]
+    recommendation_rows: list[int]
+    reasoning_rows: list[int]
+    cut_traces: int
+    pad_id: int
+
+
+def open_workbench(job: TrainingJob) -> Workbench:
+    """Everything that the phases of `job` need; the LM in fp32 with its adapter injected."""
+    config = job.config
+    tokenizer = load_tokenizer(job.model)
+    examples = Examples(config, job.data, job.encoder, tokenizer)
+    causal = load_base(job.model, torch.float32)
+    if job.start_from is not None:
+        settings = read_settings(job.start_from)
+        projector = load_projector(job.start_from, settings)
+        answers, options = AnswerTokens(**settings["answers"]), ScoreOptions(**settings["score"])
+    else:
+        projector = fresh_projector(config, examples.signals.size, causal)
+        answers, options = start_answers(config, causal, projector, examples)
+    lora = config.llm.lora
+    seed = derived_seed(config.seed, "lora")
+    peft = add_lora(causal, lora.rank, lora.alpha, lora.dropout, lora.target_modules, seed)
+    if job.start_from is not None:
+        set_peft_model_state_dict(peft, adapter_weights(job.start_from / ADAPTER))
+    model = RecLLM(peft, projector, answers, options)
+    settings = {
+        "answers": vars(answers),
+        "score": vars(options),
+        "slot_input_size": examples.signals.size,
+        "hidden_size": projector.hidden_size,
+        "multiplier": config.llm.projector.multiplier,
+        "n_tokens": projector.n_tokens,
+    }
+    with_prior = config.training.prior == "encoder"
+    train = examples.factory(examples.train, answers, with_prior)
+    users = _users_of(job)
+    traces = _traces(job.reflections, examples.train, users)
+    valid_factory = examples.factory(examples.samples("valid"), answers, with_prior)
+    valid_rows = _valid_rows(job, valid_factory.samples, users)
+    cut = sum(train.make(row, "text", trace).answer.cut for row, trace in traces.items())
+    return Workbench(
+        model=model,
+        settings=settings,
+        make=lambda row, kind, prompt: train.make(row, prompt, traces[row] if kind == "reasoning" else None),
+        valid=lambda prompt: [valid_factory.make(int(row), prompt) for row in valid_rows],
+        recommendation_rows=_train_rows(job, examples.train, users),
+        reasoning_rows=sorted(traces),
+        cut_traces=cut,
+        pad_id=tokenizer.pad_id,
+    )
+
+
+def fresh_projector(config: ThinkRecConfig, size: int, causal: Any) -> Projector:
+    """An untrained projector at the scale of the LM's token embeddings."""
+    weights = torch.Generator().manual_seed(derived_seed(config.seed, "projector"))
+    settings = config.llm.projector
+    return Projector(
+        size, causal.config.hidden_size, settings.multiplier, settings.n_tokens, embedding_rms(causal), weights
+    )
+
+
+def start_answers(
+    config: ThinkRecConfig, causal: Any, projector: Projector, examples: Examples
+) -> tuple[AnswerTokens, ScoreOptions]:
+    """The surface form of Yes and the score options, measured on the untrained LM with a seeded train sample."""
+    draw = generator(config.seed, "logit_offset")
+    count = min(OFFSET_ROWS, len(examples.train))
+    rows = np.sort(draw.choice(len(examples.train), count, replace=False))
+    provisional = AnswerTokens(0, 1, "")
+    factory = examples.factory(examples.train, provisional, with_prior=False)
+    probe = RecLLM(causal, projector, provisional, ScoreOptions())
+    prompt: PromptKind = "id" if config.training.schedule == "joint" else "text"
+    made = [factory.make(int(row), prompt) for row in rows]
+    with torch.no_grad():
+        batch = collate(made[:SURFACE_ROWS], examples.tokenizer.pad_id, projector.n_tokens, with_answers=False)
+        answers = choose_answer_tokens(examples.tokenizer, probe.next_token_logits(batch))
+    options = ScoreOptions(config.llm.score, config.llm.score_scale, 0.0)
+    if config.llm.logit_offset:
+        unscaled = RecLLM(causal, projector, answers, replace(options, scale=1.0))
+        scores = score_examples(unscaled, made, examples.tokenizer.pad_id, batch_size=8)
+        options = replace(options, offset=float(scores.mean()))
+    return answers, options
+
+
+def _users_of(job: TrainingJob) -> set[int] | None:
+    """Users of the expert's cluster; None where the training sees all users."""
+    if job.clusters is None:
+        return None
+    table = read_table(job.clusters / "clusters.parquet", CLUSTERS, ["user_idx", "cluster"])
+    chosen = table.column("cluster").to_numpy() == job.cluster
+    return set(table.column("user_idx").to_numpy()[chosen].tolist())
+
+
+def _train_rows(job: TrainingJob, train: Samples, users: set[int] | None) -> list[int]:
+    rows = np.arange(len(train)) if users is None else np.flatnonzero(np.isin(train.user_idx, sorted(users)))
+    if not len(rows):
+        raise TrainingError(f"cluster {job.cluster} has no train rows", next_step="use fewer experts.count")
+    optimisation = job.config.experts.training if job.kind == "expert" else job.config.training
+    wanted = optimisation.train_rows
+    if wanted is not None and wanted < len(rows):
+        chosen = generator(job.config.seed, "train_rows", job.kind, job.cluster or 0).choice(
+            rows, wanted, replace=False
+        )
+        rows = np.sort(chosen)
+    return rows.tolist()
+
+
+def _traces(reflections: Path | None, train: Samples, users: set[int] | None) -> dict[int, str]:
+    """Accepted traces by train row."""
+    if reflections is None:
+        return {}
+    table = read_table(reflections / "reflections.parquet", REFLECTIONS, ["row", "trace", "accepted"])
+    kept = {row["row"]: row["trace"] for row in table.to_pylist() if row["accepted"]}
+    return {row: trace for row, trace in kept.items() if users is None or int(train.user_idx[row]) in users}
+
+
+def _valid_rows(job: TrainingJob, valid: Samples, users: set[int] | None) -> np.ndarray:
+    eligible = np.arange(len(valid))
+    if users is not None:
+        own = np.flatnonzero(np.isin(valid.user_idx, sorted(users)))
+        eligible = own if len(own) else eligible
+    draw = generator(job.config.seed, "valid_rows")
+    return eligible[pick_test_rows(valid.user_idx[eligible], job.config.training.valid_rows, draw)]
+
+
+def model_state(model: RecLLM) -> dict[str, torch.Tensor]:
+    """A copy of all weights that can train: adapter and projector."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items() if is_trainable(name)}
+
+
+def is_trainable(name: str) -> bool:
+    """Whether a state name belongs to the adapter or the projector."""
+    return "lora_" in name or name.startswith("projector.")
+
+
+__all__ = ["Examples", "PeftModel", "Workbench", "open_workbench"]

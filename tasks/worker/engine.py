@@ -1,0 +1,142 @@
+"""The DeepSpeed engine under a training phase: fp32 adapters over a frozen body, exact checkpoints.
+
+The engine is built over fp32 parameters and the frozen body is cast afterwards, so that adapters, their gradients and the
+optimiser stay in fp32 while the body computes in bf16. ZeRO-3 shards the body as well and needs one type for all: there
+DeepSpeed's own bf16 mode keeps fp32 master copies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thinkrec_core.config.training import EngineConfig
+from thinkrec_core.recllm.examples import Batch
+from thinkrec_core.recllm.model import LossSums, RecLLM
+from thinkrec_core.recllm.training import LoopState
+
+LATEST = "latest.json"
+
+
+class DeepSpeedEngine:
+    """Forward, backward, optimiser and checkpoints of one phase.
+
+    Args:
+        model: fp32, with requires_grad set on what trains.
+        config: ZeRO stage and world size.
+        accumulation: micro-batches per step.
+        micro_batch: examples per rank and micro-batch.
+        weight_decay: on matrices only.
+        body_dtype: type of the frozen body.
+        device: of this rank.
+    """
+
+    def __init__(
+        self,
+        model: RecLLM,
+        config: EngineConfig,
+        accumulation: int,
+        micro_batch: int,
+        weight_decay: float,
+        body_dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        import deepspeed
+
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        # Without this DeepSpeed compiles a shared-memory backend; a killed build leaves a lock on which the next run hangs.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.accumulation, self.device, self.model = accumulation, device, model
+        sharded = config.zero_stage == 3
+        settings = {
+            "train_micro_batch_size_per_gpu": micro_batch,
+            "gradient_accumulation_steps": accumulation,
+            "zero_optimization": {"stage": config.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "bf16": {"enabled": sharded and body_dtype == torch.bfloat16},
+            "steps_per_print": 10**9,
+            "gradient_clipping": 1.0,
+        }
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=model, optimizer=torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0), config=settings
+        )
+        if not sharded and body_dtype != torch.float32:
+            cast_frozen(model, body_dtype)
+
+    def losses(self, batch: Batch) -> LossSums:
+        """Forward."""
+        return self._engine(batch)
+
+    def backward(self, share: torch.Tensor) -> None:
+        """Backward; undoes DeepSpeed's averaging over ranks and micro-batches, since shares add up."""
+        self._engine.backward(share * (self.world_size * self.accumulation))
+        # DeepSpeed counts micro-batches in step(); it applies the gradients only on the last one.
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()
+
+    def step(self, learning_rates: Mapping[str, float]) -> None:
+        """Apply the gradients of the global batch."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rates[group["name"]]
+        self._engine.step()
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks."""
+        if self.world_size > 1:
+            values = values.to(self.device)
+            torch.distributed.all_reduce(values)
+        return values.cpu()
+
+    def save(self, folder: Path, state: LoopState) -> None:
+        """Checkpoint weights that train, optimiser and `state`; the pointer moves last, older checkpoints go."""
+        tag = f"step-{state.step:08d}"
+        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
+        if self.rank == 0:
+            partial = folder / (LATEST + ".partial")
+            partial.write_text(json.dumps({"tag": tag, "state": state.as_dict()}))
+            os.replace(partial, folder / LATEST)
+            for old in folder.glob("step-*"):
+                if old.name != tag:
+                    shutil.rmtree(old, ignore_errors=True)
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+    def resume(self, folder: Path) -> LoopState:
+        """The state of the last complete checkpoint, with weights and optimiser restored; a fresh state if there is none."""
+        if not (folder / LATEST).is_file():
+            return LoopState()
+        pointer: dict[str, Any] = json.loads((folder / LATEST).read_text())
+        self._engine.load_checkpoint(str(folder), tag=pointer["tag"], load_module_strict=False)
+        return LoopState.from_dict(pointer["state"])
+
+    def close(self) -> None:
+        """Free the engine before the next phase builds its own."""
+        self._engine.destroy()
+
+
+def parameter_groups(model: RecLLM, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups "lora" and "projector", each with decay on matrices and none on vectors; empty groups are left out."""
+    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = "projector" if name.startswith("projector.") else "lora"
+            groups.setdefault((group, parameter.ndim > 1), []).append(parameter)
+    return [
+        {"name": name, "params": parameters, "weight_decay": weight_decay if matrices else 0.0}
+        for (name, matrices), parameters in sorted(groups.items())
+    ]
+
+
+def cast_frozen(model: RecLLM, dtype: torch.dtype) -> None:
+    """Cast the LM's own frozen weights to `dtype` in place; adapters and projector keep theirs."""
+    for name, parameter in model.lm.named_parameters():
+        if not parameter.requires_grad and "lora_" not in name:
+            parameter.data = parameter.data.to(dtype)

@@ -1,0 +1,229 @@
+"""The training worker: `python -m tasks.worker.train JOB.json`, one process per rank.
+
+Phases run one after the other in this process; each resumes from its last checkpoint below the job's scratch folder. The best
+weights of a phase, by the named valid score, are where the next phase starts and what is written at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from storage.language_model import save_trained
+from tasks.worker.build import Workbench, is_trainable, model_state, open_workbench
+from tasks.worker.engine import DeepSpeedEngine, cast_frozen
+from tasks.worker.job import EVENTS, FAILURE, FINISHED, TrainingJob
+from tasks.worker.phases import PhasePlan, phases_of
+from thinkrec_core.errors import ThinkRecError
+from thinkrec_core.evaluation.auc import auc, uauc
+from thinkrec_core.evaluation.calibration import log_loss
+from thinkrec_core.recllm.adapters import train_only
+from thinkrec_core.recllm.objective import ObjectiveWeights
+from thinkrec_core.recllm.plan import BatchPlan
+from thinkrec_core.recllm.scoring import score_examples
+from thinkrec_core.recllm.selection import selection_score
+from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
+
+VALIDATION_BATCH = 16
+
+
+def main() -> int:
+    """Train the job named on the command line; exit code 2 for a user's mistake, told in failure.json."""
+    job = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text())
+    try:
+        run_job(job)
+    except ThinkRecError as error:
+        failure = {"type": type(error).__name__, "args": [error.found, error.expected, error.next_step]}
+        (job.scratch / FAILURE).write_text(json.dumps(failure))
+        return 2
+    return 0
+
+
+def run_job(job: TrainingJob) -> None:
+    """Run every phase of `job` and write its artifact."""
+    engine_config = job.config.training.engine
+    rank = int(os.environ.setdefault("RANK", "0"))
+    for name, value in {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
+        os.environ.setdefault(name, value)
+    ranks = int(os.environ["WORLD_SIZE"])
+    torch.set_num_threads(engine_config.threads or max(1, (os.cpu_count() or 1) // ranks))
+    device, dtype = device_and_dtype(job.config.llm.dtype)
+    bench = open_workbench(job)
+    if engine_config.gradient_checkpointing:
+        bench.model.causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    report: dict[str, Any] = {"phases": {}}
+    for phase in phases_of(job):
+        state = _run(job, bench, phase, rank, device, dtype)
+        report["phases"][phase.name] = {
+            "steps": state.step,
+            "best_step": state.best_step,
+            "best_score": state.best_score,
+        }
+    report |= report["phases"][phase.name]
+    report |= {
+        "select_by": job.config.training.select_by,
+        "train_rows": len(bench.recommendation_rows),
+        "reasoning_rows": len(bench.reasoning_rows),
+        "cut_traces": bench.cut_traces,
+        "dtype": str(dtype).removeprefix("torch."),
+        "world_size": ranks,
+    }
+    if rank == 0:
+        bench.model.cpu()
+        save_trained(job.output, bench.model.lm, bench.model.projector, bench.settings)  # type: ignore[arg-type]
+        (job.output / "training.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+        _write_losses(job.scratch / EVENTS, job.output / "losses.jsonl")
+        (job.scratch / FINISHED).write_text("{}")
+
+
+def device_and_dtype(wanted: str) -> tuple[torch.device, torch.dtype]:
+    """This rank's device, and the body's type: `auto` is bf16 where the hardware computes it, else fp32."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+        able = torch.cuda.is_bf16_supported()
+    else:
+        device = torch.device("cpu")
+        able = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    choice = {"fp32": torch.float32, "bf16": torch.bfloat16, "auto": torch.bfloat16 if able else torch.float32}
+    return device, choice[wanted]
+
+
+def _run(
+    job: TrainingJob, bench: Workbench, plan: PhasePlan, rank: int, device: torch.device, dtype: torch.dtype
+) -> LoopState:
+    folder = job.scratch / plan.name
+    folder.mkdir(exist_ok=True)
+    model, optimisation, training = bench.model, plan.optimisation, job.config.training
+    best_file = folder / "best.safetensors"
+    if (folder / FINISHED).is_file():
+        _load(model, best_file)
+        return LoopState.from_dict(json.loads((folder / FINISHED).read_text()))
+    cast_frozen(model, torch.float32)
+    layers = model.causal.config.num_hidden_layers
+    train_only(model.lm, plan.lora, max(0, layers - plan.last_layers) if plan.last_layers else 0)  # type: ignore[arg-type]
+    model.projector.requires_grad_(plan.projector)
+    micro = optimisation.batch_size // (int(os.environ["WORLD_SIZE"]) * optimisation.accumulation)
+    engine = DeepSpeedEngine(
+        model, training.engine, optimisation.accumulation, micro, optimisation.weight_decay, dtype, device
+    )
+    state = engine.resume(folder)
+    model.train()
+    if not plan.lora:
+        model.lm.eval()  # a frozen adapter without dropout
+    steps = BatchPlan(
+        job.config.seed,
+        f"{job.kind}/{plan.name}/{job.cluster or 0}",
+        bench.recommendation_rows,
+        bench.reasoning_rows,
+        optimisation.batch_size,
+        optimisation.steps,
+        plan.reasoning_probability,
+    )
+    objective = training.objective
+    weights = ObjectiveWeights(objective.alpha, objective.beta, objective.theta, objective.gamma)
+    phase = Phase(
+        name=plan.name,
+        seed=job.config.seed,
+        plan=steps,
+        weights=weights,
+        schedules=plan.schedules,
+        validate_every=optimisation.validate_every,
+        checkpoint_every=training.engine.checkpoint_every,
+        patience=optimisation.patience,
+    )
+    valid = bench.valid(plan.prompt)
+    events = job.scratch / EVENTS
+    if rank == 0:
+        _rewind(events, plan.name, state.step)
+
+    def validate() -> dict[str, float | None]:
+        mode = [module.training for module in model.modules()]
+        # Scores that choose a checkpoint are fp32 on a CPU: bf16 noise there is a third of their spread.
+        if device.type == "cpu" and training.engine.zero_stage < 3:
+            cast_frozen(model, torch.float32)
+        scores = score_examples(model, valid, bench.pad_id, VALIDATION_BATCH)
+        if device.type == "cpu" and training.engine.zero_stage < 3:
+            cast_frozen(model, dtype)
+        for module, flag in zip(model.modules(), mode, strict=True):
+            module.training = flag
+        labels = [example.label for example in valid]
+        figures: dict[str, float | None] = {
+            "auc": auc(scores, labels),
+            "uauc": uauc([example.user for example in valid], scores, labels),
+            "log_loss": log_loss(scores, labels),
+        }
+        return figures | {"score": selection_score(figures, training.select_by)}
+
+    def record(values: dict[str, Any]) -> None:
+        if rank == 0:
+            with events.open("a") as handle:
+                handle.write(json.dumps(values) + "\n")
+
+    def keep_best(_: LoopState) -> None:
+        if rank == 0:
+            _save(model, best_file)
+
+    hooks = Hooks(record, keep_best, lambda now: engine.save(folder, now))
+    state = run_phase(
+        engine,
+        phase,
+        lambda row, kind: bench.make(row, kind, plan.prompt),
+        bench.pad_id,
+        model.projector.n_tokens,
+        validate,
+        hooks,
+        state,
+    )
+    engine.close()
+    _load(model, best_file)
+    if rank == 0:
+        (folder / FINISHED).write_text(json.dumps(state.as_dict()))
+    return state
+
+
+def _save(model: Any, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    save_file({name: value.contiguous() for name, value in model_state(model).items()}, partial)
+    os.replace(partial, path)
+
+
+def _load(model: Any, path: Path) -> None:
+    own = model.state_dict()
+    for name, value in load_file(path).items():
+        assert is_trainable(name)
+        own[name].copy_(value)
+
+
+def _rewind(events: Path, phase: str, step: int) -> None:
+    """Drop records at or after `step` of `phase`: the resumed run writes them again."""
+    if not events.is_file():
+        return
+    kept = []
+    for line in events.read_text().splitlines():
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError:
+            break  # the torn last line of a killed run
+        # A validation record at `step` was written before the checkpoint of that step; a training record after it.
+        if values["phase"] != phase or values["step"] < step or ("valid" in values and values["step"] <= step):
+            kept.append(line)
+    events.write_text("".join(line + "\n" for line in kept))
+
+
+def _write_losses(events: Path, target: Path) -> None:
+    """The records without their speed, which differs between equal runs."""
+    records = [json.loads(line) for line in events.read_text().splitlines()]
+    for values in records:
+        values.pop("speed", None)
+    target.write_text("".join(json.dumps(values) + "\n" for values in records))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
