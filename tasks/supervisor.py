@@ -3,7 +3,7 @@
     run --(pipe)--> supervisor --> child --> grandchildren
 
 The supervisor's standard input is a pipe whose other end only the run holds. The kernel closes that end when the run
-dies, even by kill -9, and the supervisor then ends everything below it: SIGTERM, five seconds, SIGKILL. It does the same
+dies, even by kill -9, and the supervisor then ends everything below it: SIGTERM, five seconds, SIGKILL. It does so too
 when the run closes the pipe on purpose, on SIGTERM, and with what a child leaves behind. PR_SET_PDEATHSIG would not do:
 it fires when the parent's thread ends, and does not reach grandchildren.
 

@@ -1,0 +1,152 @@
+"""Hold many dialogues with the teacher at once, through the journal: what was answered once is never asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from storage.journal import Journal, request_key
+from tasks.teacher.client import RequestFailed, TeacherClient
+from thinkrec_core.config.reflections import TeacherConfig
+from thinkrec_core.errors import ThinkRecError
+from thinkrec_core.reflection.dialogue import Dialogue, Request
+from thinkrec_core.reflection.trace import Reply
+from thinkrec_core.seeds import derived_seed
+
+SEED_LIMIT = 2**31
+"""Servers keep a seed in 32 bits."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One round of one dialogue: what was asked, what came, and where from.
+
+    Attributes:
+        row: row of samples_train.
+        round: from 1.
+        request: messages and parameters.
+        response: content, thinking, finish reason and tokens; or the error.
+        status: "ok" or "failed".
+        reused: the answer came from the journal.
+        seconds: of the request when it was made.
+        attempts: tries that it took then.
+    """
+
+    row: int
+    round: int
+    request: Mapping[str, Any]
+    response: Mapping[str, Any]
+    status: str
+    reused: bool
+    seconds: float
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How requests are made and keyed.
+
+    Attributes:
+        config: temperature and top_p are used.
+        model: the name in the journal; for a local server with the digest of its weights.
+        seed: the run's seed; every (row, round) derives its own.
+    """
+
+    config: TeacherConfig
+    model: str
+    seed: int
+
+    def parameters(self, row: int, request: Request) -> dict[str, Any]:
+        """The parameters of the API call, without the model."""
+        return {
+            "messages": [dict(message) for message in request.messages],
+            "max_tokens": request.max_tokens,
+            "temperature": self.config.temperature,
+            "top_p": self.config.top_p,
+            "seed": derived_seed(self.seed, "teacher", row, request.round) % SEED_LIMIT,
+        }
+
+    def key(self, parameters: Mapping[str, Any], round_number: int) -> str:
+        """The journal's key of a request."""
+        return request_key({"model": self.model, "round": round_number, **parameters})
+
+
+Observer = Callable[[Call], None]
+Progress = Callable[[Dialogue], None]
+
+
+def replay(dialogue: Dialogue, row: int, asking: Asking, journal: Journal, observe: Observer) -> Dialogue:
+    """`dialogue` as far as the journal's answers carry it, without any request."""
+    while dialogue.status == "open":
+        request = dialogue.next_request()
+        parameters = asking.parameters(row, request)
+        kept = journal.get(asking.key(parameters, request.round))
+        if kept is None:
+            break
+        observe(_call(row, request, parameters, kept, reused=True))
+        dialogue = dialogue.receive(Reply(**kept["reply"]))
+    return dialogue
+
+
+async def converse(
+    dialogues: Sequence[Dialogue],
+    rows: Sequence[int],
+    client: TeacherClient,
+    asking: Asking,
+    journal: Journal,
+    observe: Observer,
+    finished: Progress,
+) -> list[Dialogue]:
+    """The finished dialogues, in the order given. A row whose request fails is rejected with its reason.
+
+    Args:
+        dialogues: open dialogues.
+        rows: their rows in samples_train.
+        client: an open client.
+        journal: each answer is on the disk before it counts.
+        observe: told of every call.
+        finished: told of every dialogue that ends.
+
+    Raises:
+        TeacherError: the first request failed.
+        StoreError: the journal cannot be written.
+    """
+
+    async def hold(dialogue: Dialogue, row: int) -> Dialogue:
+        while dialogue.status == "open":
+            request = dialogue.next_request()
+            parameters = asking.parameters(row, request)
+            try:
+                answer = await client.ask(**parameters)
+            except RequestFailed as failure:
+                observe(Call(row, request.round, parameters, {"error": str(failure)}, "failed", False, 0.0, 0))
+                dialogue = dialogue.fail(str(failure))
+                break
+            kept = journal.append(asking.key(parameters, request.round), asdict(answer))
+            observe(_call(row, request, parameters, kept, reused=False))
+            dialogue = dialogue.receive(Reply(**kept["reply"]))
+        finished(dialogue)
+        return dialogue
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            held = [group.create_task(hold(*pair)) for pair in zip(dialogues, rows, strict=True)]
+    except* ThinkRecError as failures:
+        # One reason stops all: show it as itself, not as a group.
+        raise _first(failures) from None
+    return [task.result() for task in held]
+
+
+def _call(row: int, request: Request, parameters: Mapping[str, Any], kept: Mapping[str, Any], *, reused: bool) -> Call:
+    response = {**kept["reply"], "finish_reason": kept["finish_reason"]}
+    return Call(row, request.round, parameters, response, "ok", reused, kept["seconds"], kept["attempts"])
+
+
+def _first(group: BaseExceptionGroup[ThinkRecError]) -> ThinkRecError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ThinkRecError)
+    return error

@@ -1,0 +1,81 @@
+"""The reasoning in a teacher's reply, and whether it gives away that it was told the answer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from thinkrec_core.reflection.verdict import find_verdict, visible
+
+_THINK = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK_HEAD = re.compile(r"\A(.*?)</think>", re.DOTALL | re.IGNORECASE)
+_LEAK = re.compile(
+    r"\b(?:"
+    r"(?:correct|right|true|actual|real|given|provided|expected|gold) (?:answer|verdict|label|reaction)"
+    r"|(?:the|this|that|your) (?:hint|note|feedback|correction)\b"
+    r"|as (?:you|the user|the prompt|the message) (?:say|said|told|note|noted|state|stated|mention|mentioned|point)"
+    r"|(?:you|user) (?:told|tell|tells|said|says) (?:me|that|us|it)"
+    r"|(?:i was|i am|i'm|we are|we were) told"
+    r"|(?:my|your|the) (?:first|earlier|previous|initial|original|last)(?: \w+)? "
+    r"(?:analysis|answer|verdict|reasoning|response|prediction|mistake|oversight)"
+    r"|(?:is|are|was|as) settled|i apologi[sz]e|you(?:'re| are) right"
+    r")",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a chat endpoint answered, as it came.
+
+    Attributes:
+        content: the answer; may hold a <think> block.
+        reasoning_content: thinking, as DeepSeek, Qwen and vLLM name it.
+        reasoning: thinking, as other servers name it.
+        prompt_tokens: of this request; 0 where the server does not count.
+        completion_tokens: of this request; 0 where the server does not count.
+    """
+
+    content: str = ""
+    reasoning_content: str = ""
+    reasoning: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def answer(self) -> str:
+        """The content without thinking; empty where the budget ended before the answer began."""
+        return visible(self.content)
+
+
+def extract_trace(reply: Reply) -> str:
+    """The reasoning of `reply` on one line; empty if it gives none.
+
+    Taken from the first of these that says anything: reasoning_content, reasoning, the <think> block of the content, the
+    content after the verdict.
+    """
+    for text in (reply.reasoning_content, reply.reasoning, _thinking(reply.content), _after_verdict(reply.answer)):
+        if trace := collapse(text):
+            return trace
+    return ""
+
+
+def mentions_hint(trace: str) -> bool:
+    """True where `trace` speaks of an answer that was given to it, such as "the correct answer is No"."""
+    return _LEAK.search(trace) is not None
+
+
+def collapse(text: str) -> str:
+    """`text` with every run of whitespace as one space."""
+    return " ".join(text.split())
+
+
+def _thinking(content: str) -> str:
+    blocks = _THINK.findall(content)
+    head = _THINK_HEAD.match(content)
+    return " ".join(blocks) if blocks or head is None else head.group(1)
+
+
+def _after_verdict(answer: str) -> str:
+    found = find_verdict(answer)
+    return re.sub(r"\A[\W_]+", "", answer[found.end :]) if found else ""
