@@ -69,7 +69,7 @@ def assignment_layer(text: str) -> Layer:
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not name:
-        raise ConfigError(origin, "field=value, such as training.learning_rate=2e-4")
+        raise ConfigError(f"{origin} is no assignment", "field=value, such as training.learning_rate=2e-4")
     mapping_layer(origin, {name: None})  # the name first, then its value
     if name in _text_fields():
         if not value:

@@ -1,0 +1,35 @@
+"""What can be known to fail before any work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storage.models import resolve_model
+from storage.store import ArtifactStore
+from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.errors import ConfigError
+
+LOCAL_TEACHER = "local"
+
+
+def preflight(config: ThinkRecConfig, root: Path) -> ArtifactStore:
+    """The store at `root`, ready to be written, after cheap checks of what a run needs later.
+
+    Raises:
+        StoreError: the store cannot be written.
+        AssetError: the embedded model is missing or damaged.
+        ModelError: a named model is no folder with safetensors weights and cannot be had from the hub.
+        ConfigError: fields that fit their models but cannot lead to the end of a run.
+    """
+    store = ArtifactStore(root)
+    wanted, kept = config.reflections.min_accepted, config.wrong_predictions.rows
+    if wanted > kept:
+        raise ConfigError(
+            f"reflections.min_accepted {wanted} exceeds wrong_predictions.rows {kept}",
+            "as many wrong predictions as accepted reflections, or more",
+            "change one of them",
+        )
+    resolve_model(config.llm.model)
+    if config.teacher.base_url == LOCAL_TEACHER and config.teacher.model != config.llm.model:
+        resolve_model(config.teacher.model)
+    return store

@@ -1,0 +1,59 @@
+"""The summary of a run: what `thinkrec run --json` prints, runs/<run>.json keeps, and the terminal tells in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.run import Run
+from storage.schemas import REFLECTIONS
+from storage.store import ArtifactRef
+from storage.tables import read_table
+from thinkrec_core.report.words import headline
+
+
+def summarise(
+    run: Run,
+    reflections: ArtifactRef,
+    general: ArtifactRef,
+    experts: tuple[ArtifactRef, ...],
+    evaluation: ArtifactRef,
+    report: ArtifactRef,
+) -> dict[str, Any]:
+    """A JSON-able dictionary about a finished run.
+
+    Keys: run, preset, seconds, stages {name: {status, seconds}}, all_cached, rows, users, floor, headline (two sentences),
+    rungs {name: {auc, uauc, auc_ci, ...}}, reflections {accepted, rejected}, explanations, predictions, report, adapters
+    {general, expert_0, ...}, mlflow_run (its id, empty if the run was not tracked), mlflow_uri. Paths are absolute.
+    """
+    path = run.context.store.path
+    results = run.context.results
+    ladder = _read(path(evaluation) / "rungs.json")
+    accepted = read_table(path(reflections) / "reflections.parquet", REFLECTIONS, ["accepted"]).column("accepted")
+    count = sum(accepted.to_pylist())
+    return {
+        "run": run.name,
+        "preset": run.preset,
+        "seconds": run.seconds,
+        "stages": {
+            name: {"status": result.status, "seconds": round(result.seconds, 3)} for name, result in results.items()
+        },
+        "all_cached": all(result.status == "cached" for result in results.values()),
+        "rows": ladder["rows"],
+        "users": ladder["users"],
+        "floor": ladder["floor"],
+        "headline": " ".join(headline(ladder)),
+        "rungs": ladder["rungs"],
+        "reflections": {"accepted": count, "rejected": len(accepted) - count},
+        "explanations": _read(path(evaluation) / "explanations.json"),
+        "predictions": str(path(evaluation) / "predictions.parquet"),
+        "report": str(path(report) / "report.html"),
+        "adapters": {ref.stage: str(path(ref) / "adapter") for ref in (general, *experts)},
+        "mlflow_run": run.context.tracker.run_id,
+        "mlflow_uri": run.context.tracker.uri,
+    }
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
