@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import subprocess
 import sys
 import sysconfig
@@ -51,6 +51,10 @@ def up(root: Path, prefect_port: int, mlflow_port: int, say: Say) -> Addresses:
 
 def down(root: Path) -> list[str]:
     """The names of the daemons that were ended, the worker first so that no server is missed by it."""
+    hook = _hook()
+    with contextlib.suppress(OSError):
+        if repr(str(prefect_home(root))) in hook.read_text():  # another store's platform keeps its own
+            hook.unlink()
     return [name for name in (WORKER, PREFECT, MLFLOW) if stop_daemon(root, name)]
 
 
@@ -120,15 +124,18 @@ def _announce(root: Path, api: str) -> None:
     profile = f'active = "thinkrec"\n\n[profiles.thinkrec]\nPREFECT_API_URL = "{api}"\n'
     defaults = {"PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
     # A line of a .pth file that begins with "import" is executed; the folder must still be there.
-    code = f"import os; os.path.isdir({json.dumps(str(home))}) and "
+    code = f"import os; os.path.isdir({str(home)!r}) and "
     code += f"[os.environ.setdefault(n, v) for n, v in {defaults!r}.items()]\n"
-    hook = Path(sysconfig.get_path("purelib")) / HOOK
     try:
         (home / "profiles.toml").write_text(profile)
-        hook.write_text(code)
+        _hook().write_text(code)
     except OSError as error:
         raise PlatformError(
             f"{error.filename} cannot be written ({error.strerror})",
             "a virtual environment of your own",
             f"the platform runs; export PREFECT_API_URL={api} to use it",
         ) from None
+
+
+def _hook() -> Path:
+    return Path(sysconfig.get_path("purelib")) / HOOK

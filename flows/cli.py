@@ -32,8 +32,9 @@ Assignments = Annotated[
 ]
 
 
-def _port(text: str) -> int:
-    """The port number in `text`."""
+def _port(given: str | int) -> int:
+    """The port number that was `given`; typer hands defaults through here as well."""
+    text = str(given)
     if not (text.isdecimal() and 0 < int(text) < 65536):
         raise typer.BadParameter(f"{text!r} is no port; expected a number from 1 to 65535")
     return int(text)
