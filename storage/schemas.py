@@ -117,8 +117,11 @@ CLUSTERS = _schema(
         _column("train_rows", pa.int32(), "train rows of the user"),
         _column("cluster", pa.int32(), "0..N-1; -1 for users without train rows"),
         _column("route", pa.string(), "general, single or fusion"),
-        _column("gates", pa.list_(pa.field("element", pa.float32(), nullable=False)), "applied gate weights, one per "
-                "adapter: [general, expert 0, ..., expert N-1], sum 1"),
+        _column(
+            "gates",
+            pa.list_(pa.field("element", pa.float32(), nullable=False)),
+            "applied gate weights, one per adapter: [general, expert 0, ..., expert N-1], sum 1",
+        ),
     ],
 )
 

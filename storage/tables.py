@@ -45,7 +45,9 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
     except FileNotFoundError:
         raise StoreError(f"{path} does not exist", "a table of an earlier stage", "rebuild that stage") from None
     except pa.ArrowInvalid as error:
-        raise StoreError(f"{path} is not readable Parquet ({error})", next_step="rebuild the stage that wrote it") from None
+        raise StoreError(
+            f"{path} is not readable Parquet ({error})", next_step="rebuild the stage that wrote it"
+        ) from None
 
 
 def extended(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:

@@ -37,9 +37,7 @@ class ThinkRecConfig(Frozen):
         if self.evaluation.floor not in self.evaluation.rungs:
             raise ValueError(f"evaluation.floor {self.evaluation.floor} is not among evaluation.rungs")
         if self.llm.max_history > self.data.max_history:
-            raise ValueError(
-                f"llm.max_history {self.llm.max_history} exceeds data.max_history {self.data.max_history}"
-            )
+            raise ValueError(f"llm.max_history {self.llm.max_history} exceeds data.max_history {self.data.max_history}")
         for name in ("training", "warm_start"):
             batch = getattr(self, name).batch_size
             ranks = self.training.engine.world_size * getattr(self, name).accumulation
