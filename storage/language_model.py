@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -34,7 +35,7 @@ def load_base(path: Path, dtype: torch.dtype) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"base model folder {path} cannot be loaded ({error})",
             "a causal LM with config.json and safetensors weights",
@@ -73,7 +74,7 @@ def save_adapter(folder: Path, lm: PeftModel) -> None:
     Raises:
         ModelError: what was written differs from what is in memory.
     """
-    lm.save_pretrained(folder, safe_serialization=True)
+    lm.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card names paths of this machine
     config = json.loads((folder / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = None  # a path would make equal adapters differ between machines
@@ -94,35 +95,65 @@ def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
     """
     try:
         return load_file(folder / "adapter_model.safetensors")
-    except Exception as error:  # safetensors raises its own type and OSError
+    except (OSError, SafetensorError) as error:
         raise ModelError(f"adapter {folder} cannot be read ({error})", "adapter_model.safetensors") from None
 
 
+def adapter_scaling(folder: Path) -> float:
+    """alpha / r of a PEFT adapter folder.
+
+    Raises:
+        ModelError: its configuration is missing or damaged.
+    """
+    config = _read_json(folder / "adapter_config.json")
+    return float(config["lora_alpha"] / config["r"])
+
+
 def load_projector(folder: Path, settings: dict[str, Any]) -> Projector:
-    """The projector of a trained artifact."""
+    """The projector of a trained artifact.
+
+    Raises:
+        ModelError: the file is missing, truncated, or of other sizes than `settings` say.
+    """
     projector = Projector(
         settings["slot_input_size"], settings["hidden_size"], settings["multiplier"], settings["n_tokens"]
     )
-    projector.load_state_dict(load_file(folder / PROJECTOR))
+    try:
+        projector.load_state_dict(load_file(folder / PROJECTOR))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"projector {folder / PROJECTOR} cannot be read ({error})", next_step="train anew") from None
     return projector
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """recllm.json of a trained artifact."""
-    return json.loads((folder / SETTINGS).read_text())
+    """recllm.json of a trained artifact.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    return _read_json(folder / SETTINGS)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error})", "JSON of a trained artifact", "train anew") from None
 
 
 def load_stacked(base: Path, general: Path, experts: list[Path]) -> tuple[RecLLM, Gates]:
     """The scoring model in fp32: the base LM with the general adapter and the experts stacked, and its gates.
 
     Column 0 of the gates is the general adapter, column n+1 is expert n; all zero is the untrained LM.
+
+    Raises:
+        ModelError: a folder cannot be read, or an adapter is not one of this base.
     """
     settings = read_settings(general)
     causal = load_base(base, torch.float32)
-    config = json.loads((general / ADAPTER / "adapter_config.json").read_text())
     states = [adapter_weights(folder / ADAPTER) for folder in (general, *experts)]
     gates = Gates(len(states))
-    stack_adapters(causal, states, config["lora_alpha"] / config["r"], gates)
+    stack_adapters(causal, states, adapter_scaling(general / ADAPTER), gates)
     answers = AnswerTokens(**settings["answers"])
     options = ScoreOptions(**settings["score"])
     return RecLLM(causal, load_projector(general, settings), answers, options).eval(), gates

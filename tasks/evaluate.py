@@ -63,7 +63,7 @@ def evaluate(
             table.column("user_idx").to_numpy(),
             label,
             table.column("not_cold").to_numpy(zero_copy_only=False),
-            scores,
+            {str(name): values for name, values in scores.items()},
             config.evaluation.floor,
             config.evaluation.bootstrap,
             generator(config.seed, "bootstrap"),

@@ -127,7 +127,7 @@ def _job(
 ) -> TrainingJob:
     folders = {name: context.store.path(ref).resolve() for name, ref in inputs.items()}
     return TrainingJob(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         config=context.config,
         model=base.path,
         data=folders["data"],

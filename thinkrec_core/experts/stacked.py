@@ -54,6 +54,8 @@ class StackedLoRALinear(nn.Module):
 
     def __init__(self, base: nn.Module, a_NRI: torch.Tensor, b_NOR: torch.Tensor, scaling: float, gates: Gates) -> None:
         super().__init__()
+        self.a_stack: torch.Tensor
+        self.b_stack: torch.Tensor
         adapters, rank, size_in = a_NRI.shape
         self.base, self.scaling, self.gates, self.rank = base, scaling, gates, rank
         self.register_buffer("a_stack", a_NRI.reshape(adapters * rank, size_in).contiguous())
@@ -79,13 +81,18 @@ def stack_adapters(causal: Any, adapters: Sequence[AdapterWeights], scaling: flo
         scaling: alpha / r of the adapters.
 
     Raises:
-        ModelError: adapters of different modules or of another base model.
+        ModelError: adapters without weights, of different modules or ranks, or of another base model.
     """
     if len(adapters) != gates.adapters:
         raise ModelError(f"{len(adapters)} adapters for {gates.adapters} gates")
     modules = [sorted({name.rpartition(".lora_")[0] for name in state}) for state in adapters]
+    if not modules[0]:
+        raise ModelError("an adapter has no LoRA weights", "lora_A and lora_B of each layer", "train it anew")
     if any(names != modules[0] for names in modules):
         raise ModelError("adapters change different modules", "the same target_modules in all", "retrain the experts")
+    ranks = [len(state[f"{modules[0][0]}.lora_A.weight"]) for state in adapters]
+    if len(set(ranks)) > 1:
+        raise ModelError(f"adapters of rank {ranks}", "one rank for all", "retrain the experts")
     for path in modules[0]:
         inner = path.removeprefix("base_model.model.")
         parent_path, _, leaf = inner.rpartition(".")

@@ -22,7 +22,7 @@ def add_lora(
     """
     lora = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT divides by it; fractions are fine
         lora_dropout=dropout,
         target_modules=list(target_modules),
         bias="none",

@@ -51,6 +51,7 @@ class RecLLM(nn.Module):
     def __init__(self, lm: nn.Module, projector: Projector, answers: AnswerTokens, options: ScoreOptions) -> None:
         super().__init__()
         self.lm, self.projector, self.answers, self.options = lm, projector, answers, options
+        self.answer_rows_2H: torch.Tensor
         causal = self.causal
         rows = torch.tensor([answers.yes_id, answers.no_id])
         # The head is frozen, so its two rows that matter are kept in fp32: a bf16 logit near 16 has steps of .06.
@@ -60,7 +61,8 @@ class RecLLM(nn.Module):
     @property
     def causal(self) -> Any:
         """The transformers causal LM under any PEFT wrapper."""
-        return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+        wrapped: Any = self.lm
+        return wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
 
     def forward(self, batch: Batch) -> LossSums:
         """Sums over the batch of BCE(score, label) and of the cross-entropy of the answer tokens."""

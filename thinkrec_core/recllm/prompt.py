@@ -83,8 +83,8 @@ class PromptBuilder:
         self.tokenizer, self.items, self.options = tokenizer, items, options
         before, after = tokenizer.chat_frame() if options.chat else ("", PLAIN_END)
         self._parts: dict[PromptKind, list[tuple[str, list[int]]]] = {
-            kind: _split(before + template + after, tokenizer)
-            for kind, template in (("text", TEXT_TEMPLATE), ("id", self._id_template()))
+            "text": _split(before + TEXT_TEMPLATE + after, tokenizer),
+            "id": _split(before + self._id_template() + after, tokenizer),
         }
         self._separator, self._space = tokenizer.literal(","), tokenizer.literal(" ")
         self._labels = (tokenizer.literal(" (disliked"), tokenizer.literal(" (liked"))
