@@ -1,22 +1,19 @@
-# Two commands do all the set-up: make demo, make test. Both need Python 3.11 and nothing else.
+# Two commands do everything: make demo, make test. They need Linux, Python 3.11 with venv, and make.
 PYTHON ?= python3.11
 BIN := .venv/bin
-STAMP := .venv/.installed
-ASSETS := .venv/.assets
+INSTALLED := .venv/.installed
 
 .PHONY: setup demo smoke test test-all check up down ui clean
 
-setup: $(STAMP) $(ASSETS)
+# Verifying the assets takes a fraction of a second; fetching happens where one is missing or damaged.
+setup: $(INSTALLED)
+	@$(BIN)/python -m storage.assets
 
-# Reinstalls only when the pins or the package change.
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not there; install it, or name another: make PYTHON=python3.12" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,serving]'
-	touch $@
-
-$(ASSETS): $(STAMP) storage/assets.py storage/assets_convert.py
-	$(BIN)/python -m storage.assets
-	touch $@
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,serving]'
+	@touch $@
 
 demo: setup
 	$(BIN)/thinkrec run --preset quickstart
@@ -34,16 +31,17 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 up: setup
 	$(BIN)/thinkrec up
 
-down:
-	$(BIN)/thinkrec down
-
 ui: setup
 	$(BIN)/thinkrec ui
 
+down: setup
+	$(BIN)/thinkrec down
+
+# What was installed and cached by tools; the store .thinkrec with its trained adapters stays.
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

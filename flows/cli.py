@@ -5,6 +5,7 @@ Heavy libraries are imported inside the commands, so that help and errors come a
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -148,8 +149,12 @@ def up(prefect_port: PrefectPort = 4200, mlflow_port: MLflowPort = 5000, as_json
     output = Output(as_json)
     found = up(store_root(), prefect_port, mlflow_port, output.say)
     command = f"prefect deployment run {DEPLOYMENT} -p preset=smoke --watch"
-    output.say(f"MLflow   {found.mlflow}\nPrefect  {found.prefect}")
-    output.say(f"Now type, in any folder with this environment active:\n\n    {command}\n\nthinkrec down ends it all.")
+    active = os.environ.get("VIRTUAL_ENV") == sys.prefix
+    typed = [command] if active else [f"source {sys.prefix}/bin/activate", command]
+    output.say(f"MLflow   {found.mlflow}\nPrefect  {found.prefect}\nNow type, in any folder:\n")
+    for line in typed:
+        output.say(f"    {line}")
+    output.say("\nthinkrec down ends it all.")
     output.result(
         {"mlflow": found.mlflow, "prefect": found.prefect, "api": found.api, "deployment": DEPLOYMENT, "next": command}
     )
