@@ -5,8 +5,10 @@ The tokenizer is trained here, on the sentences below; the weights are drawn fro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -25,6 +27,18 @@ CORPUS = (
     "Will this user like this item? Answer Yes or No.\nAnswer: Yes\nAnswer: No",
     "Yes. No. Yes No (liked) (disliked) (liked; Comedy) The user liked comedies and disliked dramas.",
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread for every test of a folder whose conftest imports this.
+
+    Products this small are done before a second thread has woken up; on a busy machine two threads are a hundred times slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny_tokenizer(begin: bool = True) -> PreTrainedTokenizerFast:

@@ -44,7 +44,8 @@ def test_every_epoch_covers_every_row_once() -> None:
 
 
 def test_a_fifth_of_the_steps_is_reasoning() -> None:
-    kinds = Counter(plan(steps=20_000).kind(step) for step in range(20_000))
+    made = plan(steps=20_000)
+    kinds = Counter(made.kind(step) for step in range(20_000))
     # Five standard deviations of a binomial share.
     assert kinds["reasoning"] / 20_000 == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / 20_000) ** 0.5)
 
@@ -65,4 +66,4 @@ def test_shares_partition_the_batch(world: int, accumulation: int, each: int) ->
         for micro in range(accumulation)
     ]
     assert all(len(part) == each for part in parts)
-    assert sorted(sum(parts, [])) == places
+    assert sorted(place for part in parts for place in part) == places

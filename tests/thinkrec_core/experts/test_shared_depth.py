@@ -1,0 +1,92 @@
+"""Gate settings that share their lower layers score as full forwards do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny_model import randomise_lora, tiny_causal
+from tests.tiny_recllm import Tiny, tiny_recllm
+from thinkrec_core.experts.shared_depth import score_settings
+from thinkrec_core.experts.stacked import Gates, stack_adapters
+from thinkrec_core.recllm.adapters import add_lora, layer_of
+from thinkrec_core.recllm.examples import Batch, collate
+
+LAYERS, SHARED, BATCH = 4, 2, 6
+
+
+@pytest.fixture(scope="module")
+def stack() -> tuple[Tiny, Gates, Batch]:
+    """General adapter and two experts that differ from it in the last two layers only."""
+    general = lora_state(0)
+    experts = [
+        {name: (general if layer_of(name) < SHARED else own)[name] for name in own} for own in map(lora_state, (1, 2))
+    ]
+    tiny, gates = tiny_recllm(lora=False), Gates(3)
+    stack_adapters(tiny.model.lm, [general, *experts], 2.0, gates)
+    examples = [tiny.factory(with_prior=True).make(row, "id") for row in range(BATCH)]
+    return tiny, gates, collate(examples, tiny.pieces.pad_id, 1, with_answers=False)
+
+
+def lora_state(seed: int) -> dict[str, torch.Tensor]:
+    lm = add_lora(tiny_causal(), 4, 8, 0.0, ("q_proj", "v_proj"), seed)
+    randomise_lora(lm, seed, scale=0.3)
+    return {name.replace(".default", ""): value for name, value in lm.state_dict().items() if "lora_" in name}
+
+
+def gate_settings() -> list[torch.Tensor]:
+    mixed = torch.rand(BATCH, 3, generator=torch.Generator().manual_seed(1))
+    return [torch.eye(3)[0].expand(BATCH, -1), torch.eye(3)[2].expand(BATCH, -1), mixed / mixed.sum(1, keepdim=True)]
+
+
+def full(tiny: Tiny, gates: Gates, batch: Batch) -> torch.Tensor:
+    scores = []
+    for weights in gate_settings():
+        gates.set(weights)
+        with torch.no_grad():
+            scores.append(tiny.model.score(batch))
+    return torch.stack(scores)
+
+
+@pytest.mark.parametrize("shared", [0, 1, SHARED])
+def test_shared_layers_change_no_score(stack: tuple[Tiny, Gates, Batch], shared: int) -> None:
+    tiny, gates, batch = stack
+    expected = full(tiny, gates, batch)
+    assert float((expected[0] - expected[1]).abs().max()) > 1e-2
+    got = score_settings(tiny.model, gates, batch, gate_settings(), shared)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_lower_layers_run_once_and_the_model_is_left_as_it_was(stack: tuple[Tiny, Gates, Batch]) -> None:
+    tiny, gates, batch = stack
+    body = tiny.model.causal.base_model
+    calls = dict.fromkeys(range(LAYERS), 0)
+
+    def count(layer: int) -> Any:
+        def hook(*_: Any) -> None:
+            calls[layer] += 1
+
+        return hook
+
+    handles = [layer.register_forward_hook(count(number)) for number, layer in enumerate(body.layers)]
+    before = (body.layers, body.norm, body.config.num_hidden_layers)
+    score_settings(tiny.model, gates, batch, gate_settings(), SHARED)
+    for handle in handles:
+        handle.remove()
+    assert calls == {0: 1, 1: 1, 2: 3, 3: 3}
+    assert (body.layers, body.norm, body.config.num_hidden_layers) == before
+
+
+def test_the_model_is_left_as_it_was_after_an_error(stack: tuple[Tiny, Gates, Batch]) -> None:
+    tiny, gates, batch = stack
+    body = tiny.model.causal.base_model
+    before = (body.layers, body.norm, body.config.num_hidden_layers)
+    with pytest.raises(ValueError, match="gates of shape"):
+        score_settings(tiny.model, gates, batch, [gate_settings()[0], torch.zeros(BATCH, 2)], SHARED)
+    broken = replace(batch, answer_start_B=batch.answer_start_B + 999)
+    with pytest.raises(IndexError):
+        score_settings(tiny.model, gates, broken, gate_settings(), SHARED)
+    assert (body.layers, body.norm, body.config.num_hidden_layers) == before

@@ -1,0 +1,102 @@
+"""Inputs of the soft tokens, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.tiny_world import tiny_world
+from thinkrec_core.errors import DataError
+from thinkrec_core.recllm.prompt import Slot
+from thinkrec_core.recllm.records import Samples
+from thinkrec_core.recllm.signals import SCALARS, EncoderTables, Signals
+
+# Users 1 and 2 have train rows, user 3 has none; items 1 and 2 have, item 3 has none.
+TABLES = EncoderTables(
+    user_vectors=np.array([[9, 9], [1, 0], [3, 0.5], [5, 0.25]], np.float32),
+    item_vectors=np.array([[9, 9], [0, 2], [2, 4], [1, 3]], np.float32),
+    user_bias=np.array([0, 0.1, 0.2, 0.3], np.float32),
+    item_bias=np.array([0, -0.1, 0.1, 0.5], np.float32),
+)
+TRAIN = Samples(
+    user_idx=np.array([1, 2, 2]),
+    item_idx=np.array([2, 1, 1]),
+    label=np.array([1, 0, 1]),
+    history_offsets=np.array([0, 0, 1, 3]),
+    history_items=np.array([1, 2, 3]),
+    history_labels=np.array([1, 1, 0]),
+    encoder_logit=np.array([1.0, 2.0, 3.0]),
+)
+
+
+def column(name: str) -> np.ndarray:
+    signals = Signals(TABLES, TRAIN, with_scalars=True)
+    return signals.scalars(TRAIN)[:, SCALARS.index(name)]
+
+
+def z(values: list[float]) -> np.ndarray:
+    raw = np.array(values)
+    return (raw - raw.mean()) / raw.std()
+
+
+def test_vectors_are_standardised_over_entities_with_train_rows() -> None:
+    signals = Signals(TABLES, TRAIN, with_scalars=False)
+    # Users 1 and 2: means (2, .25), deviations (1, .25); user 3 is placed on the same scale.
+    np.testing.assert_allclose(signals.user_vectors[1:], [[-1, -1], [1, 1], [3, 0]], atol=1e-6)
+    np.testing.assert_allclose(signals.item_vectors[1:], [[-1, -1], [1, 1], [0, 0]], atol=1e-6)
+    assert signals.size == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("encoder_logit", [1, 2, 3]),
+        ("user_bias", [0.1, 0.2, 0.2]),
+        ("item_bias", [0.1, -0.1, -0.1]),
+        ("log_user_count", [np.log(2), np.log(3), np.log(3)]),
+        ("log_item_count", [np.log(2), np.log(3), np.log(3)]),
+        ("history_liked_share", [0.5, 1.0, 0.5]),
+        ("log_history_length", [0, np.log(2), np.log(3)]),
+    ],
+)
+def test_scalars_by_hand(name: str, raw: list[float]) -> None:
+    np.testing.assert_allclose(column(name), z(raw), atol=1e-5)
+
+
+def test_extreme_values_are_clipped() -> None:
+    signals = Signals(TABLES, TRAIN, with_scalars=True)
+    other = replace(TRAIN, encoder_logit=np.array([1e9, -1e9, 2.0]))
+    assert signals.scalars(other)[:, 0].tolist() == pytest.approx([5, -5, 0])
+
+
+def test_user_and_target_slots_carry_the_scalars_of_the_sample() -> None:
+    signals = Signals(TABLES, TRAIN, with_scalars=True)
+    scalars = signals.scalars(TRAIN)[1]
+    assert signals.size == 2 + len(SCALARS)
+    np.testing.assert_array_equal(
+        signals.slot_input(Slot(0, "user", 2), scalars), np.concatenate([signals.user_vectors[2], scalars])
+    )
+    np.testing.assert_array_equal(
+        signals.slot_input(Slot(0, "target", 1), scalars), np.concatenate([signals.item_vectors[1], scalars])
+    )
+
+
+@pytest.mark.parametrize(("label", "sign"), [(0, -1.0), (1, 1.0)])
+def test_a_history_slot_carries_its_items_bias_and_label(label: int, sign: float) -> None:
+    signals = Signals(TABLES, TRAIN, with_scalars=True)
+    got = signals.slot_input(Slot(0, "history", 3, label), signals.scalars(TRAIN)[0])
+    expected = dict.fromkeys(SCALARS, 0.0)
+    biases = np.array([0.1, -0.1, -0.1])
+    expected["item_bias"] = min(5.0, (0.5 - biases.mean()) / biases.std())
+    expected["history_liked_share"] = sign
+    np.testing.assert_allclose(got, [*signals.item_vectors[3], *expected.values()], atol=1e-5)
+
+
+def test_a_vector_that_is_not_finite_is_named() -> None:
+    world = tiny_world()
+    broken = world.tables.item_vectors.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(DataError, match="encoder item_vectors of index 3 is not finite"):
+        Signals(replace(world.tables, item_vectors=broken), world.samples["train"], with_scalars=True)
