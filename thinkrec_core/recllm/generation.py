@@ -25,6 +25,8 @@ def explain(model: RecLLM, tokenizer: PieceTokenizer, example: Example, says_yes
         inputs_embeds=embeds_1TH,
         attention_mask=torch.ones(embeds_1TH.shape[:2], dtype=torch.long, device=embeds_1TH.device),
         max_new_tokens=max_tokens,
+        # A student that saw few reflections ends at once; an explanation is a sentence at least.
+        min_new_tokens=min(8, max_tokens),
         do_sample=False,
         # A small model loops; a mild penalty is enough and keeps greedy decoding deterministic.
         repetition_penalty=1.2,
