@@ -176,8 +176,9 @@ def _train_rows(job: TrainingJob, train: Samples, users: set[int] | None) -> lis
     rows = np.arange(len(train)) if users is None else np.flatnonzero(np.isin(train.user_idx, sorted(users)))
     if not len(rows):
         raise TrainingError(f"cluster {job.cluster} has no train rows", next_step="use fewer experts.count")
-    optimisation = job.config.experts.training if job.kind == "expert" else job.config.training
-    wanted = optimisation.train_rows
+    config = job.config
+    by_kind = {"expert": config.experts.training, "warm_start": config.warm_start, "general": config.training}
+    wanted = by_kind[job.kind].train_rows
     if wanted is not None and wanted < len(rows):
         chosen = generator(job.config.seed, "train_rows", job.kind, job.cluster or 0).choice(
             rows, wanted, replace=False
