@@ -1,84 +1,126 @@
-"""Stage `encoder`: the frozen CF encoder, its vectors, and its scores of every sample."""
+"""Stage `encoder`: the frozen collaborative-filtering encoder, its vectors, and its logits on every row."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from safetensors.numpy import save_file
-from safetensors.torch import save_file as save_tensors
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
 
 from storage.rec_data import ragged
-from storage.schemas import ENCODER_SCORES, SAMPLES
+from storage.schemas import ENCODER_SCORES, ITEMS, SAMPLES
 from storage.store import ArtifactRef, Draft
 from storage.tables import read_table, write_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.encoders.examples import Examples, Sizes
-from thinkrec_core.encoders.fit import fit_encoder, score_examples
+from thinkrec_core.encoders.fit import Epoch, FittedEncoder, fit_encoder, score_examples
 from thinkrec_core.encoders.out_of_fold import out_of_fold_logits
-from thinkrec_core.evaluation.auc import auc, uauc
+from thinkrec_core.evaluation.auc import auc
+
+SPLITS = ("train", "valid", "test")
 
 
 @task(name="encoder", cache_policy=NO_CACHE)
 def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State[ArtifactRef]:
-    """The artifact with vectors.safetensors, weights.safetensors, encoder.json, scores of all splits and metrics.json.
+    """The artifact with vectors.safetensors, weights.safetensors, encoder.json, scores_*.parquet and metrics.json.
 
-    Scores of train rows are out of fold: the LLM must not learn to trust a prior that has seen the answers.
+    The train logits are out of fold; those of valid and test come from the encoder fitted on all train rows. encoder.json
+    holds kind, settings and sizes, what `thinkrec_core.encoders.registry.restore_encoder` needs beside the weights.
+
+    Raises:
+        TrainingError: a loss is not finite.
     """
-    config, seed = context.config.encoder, context.config.seed
+    config, seed, view = context.config.encoder, context.config.seed, context.view
 
     def build(draft: Draft, tracker: StageTracker) -> None:
         folder = context.store.path(data)
-        statistics = json.loads((folder / "statistics.json").read_text())
-        sizes = Sizes(statistics["users"], statistics["items"])
-        splits = {split: _examples(folder, split) for split in ("train", "valid", "test")}
-        with context.view.progress("training encoder", config.epochs) as advance:
-            fitted = fit_encoder(
-                config,
-                splits["train"],
-                splits["valid"],
-                sizes,
-                seed,
-                lambda epoch: advance(completed=epoch.epoch, note=f"valid AUC {epoch.valid_auc:.4f}"),
+        examples = {split: read_examples(folder / f"samples_{split}.parquet") for split in SPLITS}
+        sizes = read_sizes(folder)
+        for split in ("train", "valid"):
+            tracker.dataset(folder / f"samples_{split}.parquet", f"samples_{split}", data.digest, split)
+
+        with view.progress("encoder epochs", config.epochs) as advance:
+
+            def show(epoch: Epoch) -> None:
+                advance(completed=epoch.epoch, note=f"valid AUC {epoch.valid_auc:.4f}")
+
+            fitted = fit_encoder(config, examples["train"], examples["valid"], sizes, seed, show)
+        tracker.metric_batch(_curves(fitted))
+        with view.progress("out-of-fold fits", config.prior_folds) as advance:
+            train_logits = out_of_fold_logits(
+                config, examples["train"], sizes, fitted.best_epoch, seed, lambda done: advance(completed=done)
             )
-        scores = {
-            "train": out_of_fold_logits(config, splits["train"], sizes, fitted.best_epoch, seed),
-            "valid": score_examples(fitted.encoder, splits["valid"]),
-            "test": score_examples(fitted.encoder, splits["test"]),
-        }
-        for split, logits in scores.items():
-            columns = {"row": np.arange(len(logits)), "logit": logits.astype(np.float32)}
+
+        logits = {split: score_examples(fitted.encoder, examples[split]) for split in ("valid", "test")}
+        for split, values in {"train": train_logits, **logits}.items():
+            columns = {"row": np.arange(len(values), dtype=np.int32), "logit": values}
             write_table(draft.path / f"scores_{split}.parquet", columns, ENCODER_SCORES)
-        save_file(fitted.encoder.tables(), draft.path / "vectors.safetensors")
-        weights = {name: value.contiguous() for name, value in fitted.encoder.state_dict().items()}
-        save_tensors(weights, draft.path / "weights.safetensors")
-        (draft.path / "encoder.json").write_text(config.model_dump_json(indent=1) + "\n")
-        valid, train = splits["valid"], splits["train"]
-        metrics = {
-            "kind": config.kind,
+        save_arrays(fitted.encoder.tables(), draft.path / "vectors.safetensors")
+        weights = {name: value.detach().contiguous() for name, value in fitted.encoder.state_dict().items()}
+        save_file(weights, draft.path / "weights.safetensors")
+        described = {"config": config.model_dump(mode="json"), "users": sizes.users, "items": sizes.items}
+        _write_json(draft.path / "encoder.json", described)
+
+        start, best = fitted.epochs[0], fitted.best
+        figures = {
             "best_epoch": fitted.best_epoch,
-            "epochs": len(fitted.epochs) - 1,
-            "valid_auc": auc(scores["valid"], valid.label),
-            "valid_uauc": uauc(valid.user_idx, scores["valid"], valid.label),
-            "train_out_of_fold_auc": auc(scores["train"], train.label),
+            "valid_auc": _figure(best.valid_auc),
+            "valid_log_loss": best.valid_log_loss,
+            "start_valid_auc": _figure(start.valid_auc),
+            "train_auc_out_of_fold": auc(train_logits, examples["train"].label),
         }
-        (draft.path / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
-        draft.manifest["seed"] = seed
-        tracker.dataset(folder / "samples_train.parquet", "samples_train", data.digest, "training")
-        tracker.metric_batch([("valid_auc", epoch.valid_auc, epoch.epoch) for epoch in fitted.epochs])
-        tracker.metric_batch([("loss", e.loss, e.epoch) for e in fitted.epochs if e.loss is not None])
+        tracker.metrics(figures)
+        curve = [{**vars(epoch), "valid_auc": _figure(epoch.valid_auc)} for epoch in fitted.epochs]
+        _write_json(draft.path / "metrics.json", {"kind": config.kind, **figures, "epochs": curve})
 
     return run_stage(context, "encoder", build, inputs={"data": data}, settings={"encoder": config, "seed": seed})
 
 
-def _examples(folder: Path, split: str) -> Examples:
-    table = read_table(folder / f"samples_{split}.parquet", SAMPLES)
+def read_examples(path: Path) -> Examples:
+    """The samples table at `path` as arrays.
+
+    Raises:
+        StoreError: the table is missing or damaged.
+    """
+    names = ["user_idx", "item_idx", "label", "history_item_idx", "history_label"]
+    table = read_table(path, SAMPLES, names)
     offsets, items = ragged(table.column("history_item_idx"))
     _, labels = ragged(table.column("history_label"))
-    user, item, label = (table.column(name).to_numpy().astype(np.int64) for name in ("user_idx", "item_idx", "label"))
-    return Examples(user, item, label, offsets, items, labels)
+    user_idx, item_idx, label = (table.column(name).to_numpy().astype(np.int64) for name in names[:3])
+    return Examples(user_idx, item_idx, label, offsets, items, labels)
+
+
+def read_sizes(folder: Path) -> Sizes:
+    """Users and items of the data artifact in `folder`.
+
+    Raises:
+        StoreError: a table is missing or damaged.
+    """
+    statistics = json.loads((folder / "statistics.json").read_text())
+    items = read_table(folder / "items.parquet", ITEMS, ["item_idx"]).num_rows
+    return Sizes(int(statistics["users"]), items)
+
+
+def _curves(fitted: FittedEncoder) -> list[tuple[str, float, int]]:
+    points: list[tuple[str, float, int]] = []
+    for epoch in fitted.epochs:
+        values = {"loss": epoch.loss, "valid_auc": _figure(epoch.valid_auc), "valid_log_loss": epoch.valid_log_loss}
+        points += [(name, value, epoch.epoch) for name, value in values.items() if value is not None]
+    return points
+
+
+def _figure(value: float) -> float | None:
+    """None for an undefined figure: NaN is not JSON."""
+    return None if math.isnan(value) else value
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

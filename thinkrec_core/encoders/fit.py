@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,22 @@ class FittedEncoder:
 Progress = Callable[[Epoch], None]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread inside; as many as before outside.
+
+    The kernels here take microseconds: a second thread brings nothing on a quiet machine and costs five times the time
+    on a busy one, and sums would depend on the number of cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def fit_encoder(
     config: EncoderConfig, train: Examples, valid: Examples, sizes: Sizes, seed: int, progress: Progress | None = None
 ) -> FittedEncoder:
@@ -84,6 +101,7 @@ def fit_encoder(
     return FittedEncoder(encoder.eval(), tuple(epochs), best)
 
 
+@one_thread()
 def fit_epochs(config: EncoderConfig, train: Examples, sizes: Sizes, epochs: int, seed: int, name: str) -> Encoder:
     """The encoder of `config` after exactly `epochs` epochs on `train`, in eval mode.
 
@@ -100,6 +118,7 @@ def fit_epochs(config: EncoderConfig, train: Examples, sizes: Sizes, epochs: int
     return encoder.eval()
 
 
+@one_thread()
 @torch.no_grad()
 def score_examples(encoder: Encoder, examples: Examples) -> npt.NDArray[np.float32]:
     """(R,) logits of `examples`, without dropout."""

@@ -17,6 +17,9 @@ from thinkrec_core.encoders.sasrec import SASRec
 from thinkrec_core.errors import DataError
 from thinkrec_core.evaluation.floors import TrainRows, main_effects
 
+START_TOLERANCE = 1e-3
+"""Accuracy of the main effects, in logits, that training starts from; it moves them further than that."""
+
 
 def build_encoder(config: EncoderConfig, sizes: Sizes, train: Examples, generator: torch.Generator) -> Encoder:
     """An untrained encoder of `config.kind`.
@@ -42,7 +45,7 @@ def build_encoder(config: EncoderConfig, sizes: Sizes, train: Examples, generato
                 getattr(encoder, name)[torch.from_numpy(np.bincount(index, minlength=size + 1) == 0)] = 0.0
         if config.biases:
             rows = TrainRows(train.user_idx, train.item_idx, train.label)
-            effects = main_effects(rows, sizes.users + 1, sizes.items + 1)
+            effects = main_effects(rows, sizes.users + 1, sizes.items + 1, tolerance=START_TOLERANCE)
             encoder.mu.fill_(effects.mu)
             encoder.user_bias.copy_(torch.from_numpy(effects.user))
             encoder.item_bias.copy_(torch.from_numpy(effects.item))
