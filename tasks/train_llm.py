@@ -176,23 +176,28 @@ def _run_worker(context: RunContext, stage: str, job: TrainingJob, tracker: Stag
 
 
 class _Tail:
-    """Reads new records of a growing events file and logs them to MLflow."""
+    """Reads new records of a growing events file and logs them to MLflow.
+
+    A worker that resumes puts a shorter file in the place of the old one: then reading starts again, and what was seen is skipped.
+    """
 
     def __init__(self, path: Path, tracker: StageTracker) -> None:
-        self._path, self._tracker, self._offset = path, tracker, 0
+        self._path, self._tracker, self._offset, self._inode = path, tracker, 0, -1
         self.steps, self.note = 0, ""
         self._seen: set[tuple[str, int, bool]] = set()
-        self._order: dict[str, int] = {}
 
     def read(self) -> None:
         if not self._path.is_file():
             return
-        with self._path.open() as handle:
+        with self._path.open("rb") as handle:
+            inode = os.fstat(handle.fileno()).st_ino
+            if inode != self._inode:
+                self._inode, self._offset = inode, 0
             handle.seek(self._offset)
             lines = handle.readlines()
-            if lines and not lines[-1].endswith("\n"):
-                lines.pop()  # half a line: next time
-            self._offset += sum(len(line.encode()) for line in lines)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()  # half a line: next time
+        self._offset += sum(map(len, lines))
         points: list[tuple[str, float, int]] = []
         for line in lines:
             values = json.loads(line)

@@ -202,7 +202,10 @@ def _load(model: Any, path: Path) -> None:
 
 
 def _rewind(events: Path, phase: str, step: int) -> None:
-    """Drop records at or after `step` of `phase`: the resumed run writes them again."""
+    """Drop records at or after `step` of `phase`: the resumed run writes them again.
+
+    The file is replaced, not rewritten: whoever follows it sees by its inode that it is another one.
+    """
     if not events.is_file():
         return
     kept = []
@@ -214,7 +217,9 @@ def _rewind(events: Path, phase: str, step: int) -> None:
         # A validation record at `step` was written before the checkpoint of that step; a training record after it.
         if values["phase"] != phase or values["step"] < step or ("valid" in values and values["step"] <= step):
             kept.append(line)
-    events.write_text("".join(line + "\n" for line in kept))
+    partial = events.with_suffix(".partial")
+    partial.write_text("".join(line + "\n" for line in kept))
+    os.replace(partial, events)
 
 
 def _write_losses(events: Path, target: Path) -> None:
