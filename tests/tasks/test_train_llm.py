@@ -167,8 +167,8 @@ class Points(StageTracker):
         self.points += points
 
 
-def at(step: int) -> str:
-    return json.dumps({**STEP, "step": step, "speed": {"samples_per_second": 1.0 / (step + 3)}}) + "\n"
+def at(step: int, speed: float = 0.5) -> str:
+    return json.dumps({**STEP, "step": step, "speed": {"samples_per_second": speed}}) + "\n"
 
 
 def test_records_become_points_by_phase_and_kind(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_resumed_worker_that_shortens_the_file_is_followed(tmp_path: Path, pol
     assert events.read_text() == at(0) + at(1)
     for step in range(2, 9):
         with events.open("a") as handle:
-            handle.write(at(step))
+            handle.write(at(step, speed=1 / 3))  # the same steps at another speed: other lengths of line
         if polled:
             tail.read()
     tail.read()
