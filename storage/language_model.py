@@ -78,6 +78,9 @@ def save_adapter(folder: Path, lm: PeftModel) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card names paths of this machine
     config = json.loads((folder / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = None  # a path would make equal adapters differ between machines
+    config["target_modules"] = sorted(
+        config["target_modules"]
+    )  # PEFT keeps a set: its order changes from process to process
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     written = adapter_weights(folder)
     memory = {name.replace(".default", ""): value for name, value in lm.state_dict().items() if "lora_" in name}

@@ -14,6 +14,7 @@ from storage import language_model as disk
 from tests.tiny_model import one_thread, tiny_causal, write_tiny_model
 from tests.tiny_recllm import tiny_recllm
 from thinkrec_core.errors import ModelError
+from thinkrec_core.recllm.adapters import add_lora
 from thinkrec_core.recllm.examples import collate
 
 __all__ = ["one_thread"]
@@ -64,7 +65,16 @@ def test_equal_adapters_are_equal_files_and_name_no_folder(trained: Path, tmp_pa
     disk.save_trained(tmp_path / "again", TINY.model.lm, TINY.model.projector, SETTINGS)  # type: ignore[arg-type]
     for path in (path for path in trained.rglob("*") if path.is_file()):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(trained)).read_bytes()
-    assert json.loads((trained / disk.ADAPTER / "adapter_config.json").read_text())["base_model_name_or_path"] is None
+    config = json.loads((trained / disk.ADAPTER / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] is None
+
+
+def test_the_order_of_the_target_modules_is_fixed(tmp_path: Path) -> None:
+    # PEFT keeps them as a set of strings, whose order differs between processes.
+    targets = ("v_proj", "up_proj", "q_proj", "o_proj", "k_proj", "gate_proj", "down_proj")
+    disk.save_adapter(tmp_path / "adapter", add_lora(tiny_causal(), 2, 4, 0.0, targets, seed=0))
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(targets)
 
 
 @torch.no_grad()
