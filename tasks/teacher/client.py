@@ -1,4 +1,4 @@
-"""Ask an OpenAI-compatible chat endpoint: bounded concurrency, bounded rate, one retry policy, no secrets in messages."""
+"""Ask an OpenAI-compatible chat endpoint: bounded concurrency and rate, one retry policy, no secrets in messages."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class RequestFailed(Exception):
 class TeacherClient:
     """A client of one endpoint, used as an async context manager.
 
-    The first request goes out alone. If it fails, so would all others: that is a TeacherError at once. Requests that fail
-    later raise RequestFailed, and only their row suffers.
+    The first request goes out alone. If it fails, so would all others: that is a TeacherError for each, and nothing more
+    is sent. Requests that fail later raise RequestFailed, and only their row suffers.
 
     Args:
         endpoint: where and with which key.
@@ -67,6 +67,7 @@ class TeacherClient:
         self._rate = AsyncLimiter(config.requests_per_minute, 60.0)
         self._gate = asyncio.Lock()
         self._proven = False
+        self._refused: TeacherError | None = None
 
     async def ask(self, **parameters: Any) -> Answer:
         """The answer to one chat completion; `parameters` are those of the API, without `model`.
@@ -78,6 +79,8 @@ class TeacherClient:
         async with self._slots:
             if not self._proven:
                 async with self._gate:
+                    if self._refused is not None:
+                        raise self._refused
                     if not self._proven:
                         return await self._ask_first(parameters)
             return await self._ask(parameters)
@@ -88,11 +91,12 @@ class TeacherClient:
         try:
             answer = await self._ask(parameters)
         except RequestFailed as failure:
-            raise TeacherError(
-                f"teacher at {self.endpoint.base_url} {failure}",
+            self._refused = TeacherError(
+                f"teacher at {self.endpoint.shown_url} {failure}",
                 "an OpenAI-compatible chat endpoint",
                 _next_step(failure.__cause__, self._config),
-            ) from None
+            )
+            raise self._refused from None
         self._proven = True
         return answer
 

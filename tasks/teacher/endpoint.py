@@ -33,6 +33,12 @@ class Endpoint:
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
     @property
+    def shown_url(self) -> str:
+        """The URL without user info and query."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{self.host}{parts.path}"
+
+    @property
     def is_local(self) -> bool:
         """True where requests stay on this machine."""
         return urlsplit(self.base_url).hostname in LOCAL_HOSTS
