@@ -21,6 +21,7 @@ from thinkrec_core.encoders.base import Batch, Encoder, normal_table
 from thinkrec_core.encoders.examples import Sizes
 
 NORM_EPS = 1e-8
+INITIAL_STD = 0.02
 
 
 class SASRec(Encoder):
@@ -48,7 +49,7 @@ class SASRec(Encoder):
     ) -> None:
         super().__init__(sizes, biases)
         self.history_length = max_length
-        d, std = embedding_size, 1.0 / math.sqrt(embedding_size)
+        d, std = embedding_size, INITIAL_STD
         self.item_table = normal_table(sizes.items + 1, d, std, generator)
         self.position_table = nn.Parameter(torch.randn(max_length, d, generator=generator) * std)
         self.attention_norms = nn.ModuleList(_norm(d) for _ in range(blocks))
@@ -69,11 +70,12 @@ class SASRec(Encoder):
         real_BL1 = (sequences_BL != 0).unsqueeze(-1)
         x_BLd = functional.embedding(sequences_BL, self.item_table) * math.sqrt(self.item_table.shape[1])
         x_BLd = self.dropout(x_BLd + self.position_table) * real_BL1
-        parts = zip(self.attention_norms, self.attentions, self.feed_forward_norms, self.feed_forwards, strict=True)
-        for attention_norm, attention, feed_forward_norm, feed_forward in parts:
-            query_BLd = attention_norm(x_BLd)
-            x_BLd = feed_forward_norm(query_BLd + attention(query_BLd, x_BLd))
-            x_BLd = (x_BLd + feed_forward(x_BLd)) * real_BL1
+        for block, attention in enumerate(self.attentions):
+            # Only the last position leaves the last block, so only it is computed there.
+            first = sequences_BL.shape[1] - 1 if block == len(self.attentions) - 1 else 0
+            query_BLd = self.attention_norms[block](x_BLd[:, first:])
+            x_BLd = self.feed_forward_norms[block](query_BLd + attention(query_BLd, x_BLd))
+            x_BLd = (x_BLd + self.feed_forwards[block](x_BLd)) * real_BL1[:, first:]
         return self.last_norm(x_BLd[:, -1])
 
     def user_vectors(self) -> Tensor:
@@ -112,12 +114,12 @@ class CausalAttention(nn.Module):
         self.dropout = SeededDropout(dropout, generator)
 
     def forward(self, query_BLd: Tensor, x_BLd: Tensor) -> Tensor:
-        """(B, L, d) attention of the queries over `x_BLd` as keys and values."""
-        size, length = x_BLd.shape[-1], x_BLd.shape[-2]
+        """(B, Q, d) attention of the queries, which are the last Q positions, over `x_BLd` as keys and values."""
+        size, length, queries = x_BLd.shape[-1], x_BLd.shape[-2], query_BLd.shape[-2]
         q_BLd = functional.linear(query_BLd, self.in_weight[:size], self.in_bias[:size])
         k_BLd, v_BLd = functional.linear(x_BLd, self.in_weight[size:], self.in_bias[size:]).chunk(2, dim=-1)
         logits_BLL = q_BLd @ k_BLd.transpose(-1, -2) / math.sqrt(size)
-        future_LL = torch.ones(length, length, dtype=torch.bool).triu(1)
+        future_LL = torch.ones(queries, length, dtype=torch.bool).triu(1 + length - queries)
         weights_BLL = self.dropout(logits_BLL.masked_fill(future_LL, -torch.inf).softmax(-1))
         return functional.linear(weights_BLL @ v_BLd, self.out_weight, self.out_bias)
 
