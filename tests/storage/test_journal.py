@@ -55,7 +55,7 @@ def test_a_torn_last_line_is_skipped_and_closed_by_the_next_answer(path: Path, c
     reopened.append("b", {"n": 3})
     reopened.append("c", {"n": 4})
     again = Journal(path)
-    assert [again.get(key) for key in "abc"][0] == {"n": 1}
+    assert again.get("a") == {"n": 1}
     # A line that lost its line feed alone is whole; any other was never finished and is answered anew.
     assert again.get("b") == ({"n": 2} if cut == 1 else {"n": 3})
     assert again.get("c") == {"n": 4}
