@@ -16,7 +16,6 @@ from storage.schemas import WRONG
 from storage.store import ArtifactRef, Draft
 from storage.tables import write_table
 from storage.tracking import StageTracker
-from tasks.llm_student import score_student
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.evaluation.calibration import probability
 from thinkrec_core.reflection.wrong_predictions import select_wrong, summarise_wrong
@@ -42,6 +41,8 @@ def collect_wrong_predictions(
         if wanted.student == "encoder":
             logits = train.encoder_logit
         else:
+            from tasks.llm_student import score_student  # loads torch, which the encoder's mistakes do not need
+
             count = min(wanted.candidates, len(train))
             rows = np.sort(generator(config.seed, "candidates").choice(len(train), count, replace=False))
             logits = score_student(context, data, encoder, warm_start, rows).astype(np.float64)
