@@ -27,8 +27,8 @@ WITH moments AS (
     FROM kept GROUP BY user_id, timestamp
 )
 SELECT kept.* EXCLUDE (split),
-       CASE WHEN later + size / 2 < total * $test_fraction THEN 'test'
-            WHEN later + size / 2 < total * ($test_fraction + $valid_fraction) THEN 'valid'
+       CASE WHEN later + size / 2 < round(total * $test_fraction) THEN 'test'
+            WHEN later + size / 2 < round(total * ($test_fraction + $valid_fraction)) THEN 'valid'
             ELSE 'train' END AS split
 FROM kept JOIN moments USING (user_id, timestamp)
 """
@@ -39,11 +39,12 @@ rows, and those strictly earlier than the test rows."""
 SPLIT_GLOBAL = """
 CREATE TABLE divided AS
 WITH ranked AS (
-    SELECT timestamp, row_number() OVER (ORDER BY timestamp, file_row) AS place, count(*) OVER () AS total FROM kept
+    SELECT timestamp, row_number() OVER (ORDER BY timestamp DESC, file_row DESC) AS place, count(*) OVER () AS total
+    FROM kept
 ),
 bounds AS (
-    SELECT min(timestamp) FILTER (place > total * (1 - $test_fraction - $valid_fraction)) AS valid_from,
-           min(timestamp) FILTER (place > total * (1 - $test_fraction)) AS test_from
+    SELECT min(timestamp) FILTER (place <= round(total * ($test_fraction + $valid_fraction))) AS valid_from,
+           min(timestamp) FILTER (place <= round(total * $test_fraction)) AS test_from
     FROM ranked
 )
 SELECT kept.* EXCLUDE (split),

@@ -1,0 +1,240 @@
+"""Labels, splits, ids and histories: small cases by hand, all cases against a plain reference implementation."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from storage.prepare import PreparedData, prepare
+from storage.readers.raw import RawData
+from storage.readers.registry import read_source
+from storage.schemas import INTERACTIONS, ITEMS, SAMPLES
+from thinkrec_core.config.data import DataConfig
+from thinkrec_core.errors import DataError
+
+Row = tuple[str, str, int, int, str]
+"""user, item, label, timestamp, split"""
+
+
+def raw(rows: list[Row], with_split: bool = True) -> RawData:
+    user, item, label, timestamp, split = (list(column) for column in zip(*rows, strict=True))
+    columns: dict[str, Any] = {
+        "user_id": user,
+        "item_id": item,
+        "timestamp": pa.array(timestamp, pa.int64()),
+        "label": pa.array(label, pa.int8()),
+    }
+    if with_split:
+        columns["split"] = split
+    items = sorted(set(item))
+    known = pa.table({"item_id": items, "title": [f"Title {i}" for i in items], "keywords": [""] * len(items)})
+    return RawData(pa.table(columns), known, "digest", "made-up")
+
+
+def histories(prepared: PreparedData) -> dict[tuple[str, str], list[tuple[str, int]]]:
+    """Raw ids and labels of the history of each (user, item)."""
+    ids = dict(zip(*(prepared.items.column(name).to_pylist() for name in ("item_idx", "item_id")), strict=True))
+    return {
+        (row["user_id"], row["item_id"]): [
+            (ids[item], label) for item, label in zip(row["history_item_idx"], row["history_label"], strict=True)
+        ]
+        for table in prepared.samples.values()
+        for row in table.to_pylist()
+    }
+
+
+ONE_USER: list[Row] = [
+    ("u", "a", 1, 10, "train"),
+    ("u", "b", 0, 20, "train"),
+    ("u", "c", 1, 20, "train"),
+    ("u", "d", 1, 30, "valid"),
+    ("u", "e", 1, 40, "test"),
+    ("u", "f", 0, 50, "test"),
+]
+
+
+def test_histories_hold_strictly_earlier_rows_of_all_splits() -> None:
+    found = histories(prepare(raw(ONE_USER), DataConfig(split="given"), 7))
+    assert found["u", "b"] == found["u", "c"] == [("a", 1)]
+    assert found["u", "d"] == [("a", 1), ("b", 0), ("c", 1)]
+    assert found["u", "f"] == [("a", 1), ("b", 0), ("c", 1), ("d", 1), ("e", 1)]
+
+
+def test_liked_histories_published_ties_and_the_newest_items() -> None:
+    liked = histories(prepare(raw(ONE_USER), DataConfig(split="given", history="liked"), 7))
+    assert liked["u", "f"] == [("a", 1), ("c", 1), ("d", 1), ("e", 1)]
+    published = histories(prepare(raw(ONE_USER), DataConfig(split="given", ties="published"), 7))
+    assert published["u", "b"] == [("a", 1)]
+    assert published["u", "c"] == [("a", 1), ("b", 0)]
+    newest = histories(prepare(raw(ONE_USER), DataConfig(split="given", max_history=2), 7))
+    assert newest["u", "f"] == [("d", 1), ("e", 1)]
+
+
+def test_ids_follow_the_first_timestamp_then_the_number() -> None:
+    rows: list[Row] = [
+        ("10", "x", 1, 5, "train"),
+        ("9", "y", 0, 5, "train"),
+        ("2", "10", 1, 7, "valid"),
+        ("2", "9", 0, 7, "test"),
+    ]
+    prepared = prepare(raw(rows), DataConfig(split="given"), 7)
+    users = {row["user_id"]: row["user_idx"] for row in prepared.interactions.to_pylist()}
+    assert users == {"9": 1, "10": 2, "2": 3}
+    # Not every item id is a number, so all compare as text.
+    assert prepared.items.column("item_id").to_pylist() == ["x", "y", "10", "9"]
+
+
+def test_the_last_of_equal_pairs_stays_and_is_counted() -> None:
+    rows = [*ONE_USER, ("u", "a", 0, 15, "train"), ("u", "b", 1, 20, "train")]
+    prepared = prepare(raw(rows), DataConfig(split="given"), 7)
+    assert prepared.statistics["duplicates_dropped"] == 2
+    assert histories(prepared)["u", "d"] == [("a", 0), ("c", 1), ("b", 1)]
+
+
+def test_a_rating_is_liked_from_the_threshold_on() -> None:
+    source = raw(ONE_USER)
+    ratings = pa.array([4.0, 3.9, 5.0, 1.0, 4.5, 2.0])
+    columns = source.interactions.drop_columns(["label"]).append_column("rating", ratings)
+    prepared = prepare(RawData(columns, source.items, "d", "n"), DataConfig(split="given"), 7)
+    assert prepared.interactions.column("label").to_pylist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_not_cold_needs_user_and_item_in_train() -> None:
+    rows: list[Row] = [
+        ("u", "a", 1, 1, "train"),
+        ("u", "b", 0, 2, "train"),
+        ("u", "z", 1, 3, "valid"),
+        ("v", "a", 1, 4, "test"),
+        ("u", "y", 1, 5, "test"),
+        ("w", "b", 0, 6, "test"),
+    ]
+    prepared = prepare(raw([*rows, ("u", "c", 1, 2, "train"), ("u", "d", 1, 9, "test")]), DataConfig(split="given"), 7)
+    warm = {(r["user_id"], r["item_id"]): r["not_cold"] for t in prepared.samples.values() for r in t.to_pylist()}
+    assert {pair for pair, is_warm in warm.items() if is_warm} == {("u", "a"), ("u", "b"), ("u", "c")}
+    assert prepared.statistics["splits"]["test"]["warm_share"] == 0
+
+
+def test_per_user_takes_the_last_rows_and_divides_no_moment() -> None:
+    rows: list[Row] = [("u", f"i{t}", t % 2, t, "") for t in range(20)]
+    rows += [("v", f"i{t}", t % 2, t if t < 16 else 100, "") for t in range(20)]  # the last four in one moment
+    prepared = prepare(raw(rows, with_split=False), DataConfig(), 7)
+    split = {(r["user_id"], r["item_id"]): r["split"] for r in prepared.interactions.to_pylist()}
+    assert [split["u", f"i{t}"] for t in range(20)] == ["train"] * 16 + ["valid"] * 2 + ["test"] * 2
+    # The moment's middle lies on the border of valid and test (two rows from the end): it counts as valid.
+    assert [split["v", f"i{t}"] for t in range(20)] == ["train"] * 16 + ["valid"] * 4
+
+
+def test_global_puts_all_rows_of_a_second_on_one_side() -> None:
+    rows: list[Row] = [(f"u{t % 3}", f"i{t}", t % 2, min(t, 17), "") for t in range(20)]
+    prepared = prepare(raw(rows, with_split=False), DataConfig(split="global", valid_fraction=0.2), 7)
+    split = {r["item_id"]: r["split"] for r in prepared.interactions.to_pylist()}
+    assert [split[f"i{t}"] for t in range(20)] == ["train"] * 14 + ["valid"] * 3 + ["test"] * 3
+    # One second holds the beginnings of both shares.
+    late = raw([*rows[:16], *[(u, i, y, 16, s) for u, i, y, _, s in rows[16:]]], with_split=False)
+    with pytest.raises(DataError, match=r"split valid of made-up has no rows under data\.split global"):
+        prepare(late, DataConfig(split="global"), 7)
+
+
+def test_a_seeded_sample_of_users() -> None:
+    rows: list[Row] = [(f"u{u}", f"i{t}", t % 2, t, "") for u in range(40) for t in range(20)]
+    config = DataConfig(max_users=10)
+    kept = {
+        seed: set(prepare(raw(rows, with_split=False), config, seed).interactions.column("user_id").to_pylist())
+        for seed in (1, 2)
+    }
+    assert [len(users) for users in kept.values()] == [10, 10]
+    assert kept[1] != kept[2]
+    again = prepare(raw(rows[::-1], with_split=False), config, 1)
+    assert set(again.interactions.column("user_id").to_pylist()) == kept[1]
+    assert again.statistics["users"] == 10
+
+
+def test_what_cannot_be_prepared_is_named() -> None:
+    with pytest.raises(DataError, match=r"made-up has no split column.*per_user or global"):
+        prepare(raw(ONE_USER, with_split=False), DataConfig(split="given"), 7)
+    with pytest.raises(DataError, match="split valid of made-up has no rows"):
+        prepare(raw(ONE_USER, with_split=False), DataConfig(valid_fraction=0.01), 7)
+    with pytest.raises(DataError, match=r"all 3 train labels of made-up are 1.*positive_threshold"):
+        prepare(raw([(u, i, 1, t, s) for u, i, _, t, s in ONE_USER]), DataConfig(split="given"), 7)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["1", "2", "10"]),
+        st.sampled_from(["1", "02", "2", "30", "4", "5", "6"]),
+        st.integers(0, 1),
+        st.integers(0, 6),
+        st.sampled_from(["train", "valid", "test"]),
+    ),
+    min_size=4,
+    max_size=24,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ROWS, st.sampled_from(["liked", "labelled"]), st.sampled_from(["strict", "published"]), st.integers(1, 4))
+def test_against_a_plain_reference(rows: list[Row], history: Any, ties: Any, max_history: int) -> None:
+    last: dict[tuple[str, str], tuple[int, int]] = {}
+    for number, (user, item, _, timestamp, _) in enumerate(rows):
+        if (user, item) not in last or timestamp >= last[user, item][0]:
+            last[user, item] = (timestamp, number)
+    kept = sorted(number for _, number in last.values())
+    train_labels = {rows[number][2] for number in kept if rows[number][4] == "train"}
+    assume(len(train_labels) == 2 and {rows[number][4] for number in kept} == {"train", "valid", "test"})
+
+    config = DataConfig(split="given", history=history, ties=ties, max_history=max_history)
+    prepared = prepare(raw(rows), config, 7)
+
+    expected = {}
+    for number in kept:
+        user, item, _, timestamp, _ = rows[number]
+        earlier = [
+            (rows[other][3], other)
+            for other in kept
+            if rows[other][0] == user
+            and (rows[other][2] == 1 or history == "labelled")
+            and (rows[other][3] < timestamp or (ties == "published" and (rows[other][3], other) < (timestamp, number)))
+        ]
+        expected[user, item] = [(rows[other][1], rows[other][2]) for _, other in sorted(earlier)][-max_history:]
+    assert histories(prepared) == expected
+
+    for column, key in ((0, "user_idx"), (1, "item_idx")):
+        first = {rows[n][column]: min(rows[m][3] for m in kept if rows[m][column] == rows[n][column]) for n in kept}
+        order = sorted(first, key=lambda name: (first[name], int(name), name))
+        found = {row[key.replace("idx", "id")]: row[key] for row in prepared.interactions.to_pylist()}
+        assert found == {name: index for index, name in enumerate(order, 1)}
+
+    for split, table in prepared.samples.items():
+        keys = list(
+            zip(*(table.column(name).to_pylist() for name in ("timestamp", "user_idx", "item_idx")), strict=True)
+        )
+        assert keys == sorted(keys)
+        assert set(table.column("split").to_pylist()) == {split}
+        table.cast(SAMPLES)
+    prepared.interactions.cast(INTERACTIONS)
+    prepared.items.cast(ITEMS)
+
+
+@pytest.mark.skipif("THINKREC_ML1M" not in os.environ, reason="THINKREC_ML1M names the published ML-1M split")
+def test_the_published_movielens_1m_split() -> None:
+    folder = os.environ["THINKREC_ML1M"]
+    config = DataConfig(split="given", history="liked", ties="published", max_history=10_000)
+    prepared = prepare(read_source(folder), config, 7)
+    statistics = prepared.statistics
+    assert (statistics["users"], statistics["items"], statistics["uauc_users_test"]) == (838, 3255, 224)
+    rows = {split: values["rows"] for split, values in statistics["splits"].items()}
+    assert rows == {"train": 33_891, "valid": 10_401, "test": 7_331}
+    shares = [values["positives"] / values["rows"] for values in statistics["splits"].values()]
+    assert shares == pytest.approx([0.5368, 0.5283, 0.5454], abs=5e-5)
+    assert statistics["splits"]["test"]["warm_share"] == pytest.approx(0.566, abs=5e-4)
+    published = pq.read_table(f"{folder}/interactions.parquet").to_pylist()
+    found = histories(prepared)
+    for row in published:
+        expected = [str(item) for item in row["liked_history"]]
+        assert [item for item, _ in found[str(row["user_id"]), str(row["item_id"])]] == expected
