@@ -31,7 +31,7 @@ from thinkrec_core.recllm.signals import Signals
 from thinkrec_core.recllm.tokens import PieceTokenizer
 from thinkrec_core.seeds import derived_seed, generator
 
-OFFSET_ROWS = 32
+OFFSET_ROWS = 64
 """Train rows whose mean start logit becomes `logit_offset`."""
 SURFACE_ROWS = 4
 """Prompts on which the surface form of Yes is chosen."""
