@@ -14,13 +14,12 @@ from prefect.client.schemas.objects import State
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from storage.rec_data import ragged
-from storage.schemas import ENCODER_SCORES, ITEMS, SAMPLES
+from storage.encoder_data import read_examples, read_sizes
+from storage.schemas import ENCODER_SCORES
 from storage.store import ArtifactRef, Draft
-from storage.tables import read_table, write_table
+from storage.tables import write_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
-from thinkrec_core.encoders.examples import Examples, Sizes
 from thinkrec_core.encoders.fit import Epoch, FittedEncoder, fit_encoder, score_examples
 from thinkrec_core.encoders.out_of_fold import out_of_fold_logits
 from thinkrec_core.evaluation.auc import auc
@@ -82,31 +81,6 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
         _write_json(draft.path / "metrics.json", {"kind": config.kind, **figures, "epochs": curve})
 
     return run_stage(context, "encoder", build, inputs={"data": data}, settings={"encoder": config, "seed": seed})
-
-
-def read_examples(path: Path) -> Examples:
-    """The samples table at `path` as arrays.
-
-    Raises:
-        StoreError: the table is missing or damaged.
-    """
-    names = ["user_idx", "item_idx", "label", "history_item_idx", "history_label"]
-    table = read_table(path, SAMPLES, names)
-    offsets, items = ragged(table.column("history_item_idx"))
-    _, labels = ragged(table.column("history_label"))
-    user_idx, item_idx, label = (table.column(name).to_numpy().astype(np.int64) for name in names[:3])
-    return Examples(user_idx, item_idx, label, offsets, items, labels)
-
-
-def read_sizes(folder: Path) -> Sizes:
-    """Users and items of the data artifact in `folder`.
-
-    Raises:
-        StoreError: a table is missing or damaged.
-    """
-    statistics = json.loads((folder / "statistics.json").read_text())
-    items = read_table(folder / "items.parquet", ITEMS, ["item_idx"]).num_rows
-    return Sizes(int(statistics["users"]), items)
 
 
 def _curves(fitted: FittedEncoder) -> list[tuple[str, float, int]]:
