@@ -37,6 +37,7 @@ def route_logs(root: Path, view: View) -> Path:
     to_file.setLevel(logging.WARNING)
     logging.getLogger().addHandler(to_file)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a record that cannot be delivered is no reason to write into the user's terminal
     for name in OWN:
         logging.getLogger(name).addHandler(_ViewHandler(view))
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thinkrec_core.report.words import figure, interval, rung_name, signed
+from thinkrec_core.report.words import NONE, figure, rung_name, signed
 
 EXPLANATIONS = 2
 """Explanations that are shown; the report has all."""
@@ -48,24 +48,34 @@ def _stages(stages: Mapping[str, Any]) -> Table:
 
 
 def _ladder(summary: Mapping[str, Any]) -> Table:
-    title = f"{summary['rows']} test rows of {summary['users']} users, 95% intervals by user"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
-    table.add_column("Rung", no_wrap=True)
+    """The table of all rungs; 78 columns wide, so that it fits a plain terminal."""
     floor = rung_name(summary["floor"]).lower()
-    for heading in ("AUC", "interval", f"to {floor}", "UAUC", "interval", "NDCG@5"):
-        table.add_column(heading, justify="right", no_wrap=heading != f"to {floor}")
+    title = f"{summary['rows']} test rows of {summary['users']} users, 95% intervals by user; +/-: AUC against {floor}"
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title=Text(title),
+        title_justify="left",
+    )
+    table.add_column("Rung", no_wrap=True)
+    for heading in ("AUC", "95%", "+/-", "UAUC", "95%", "NDCG@5"):
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     for name, rung in summary["rungs"].items():
-        gain = "" if name == summary["floor"] else signed(rung["versus_floor"]["auc"]["difference"])
-        table.add_row(
-            rung_name(name),
-            figure(rung["auc"]),
-            interval(rung["auc_ci"]).replace(" to ", "–"),
-            gain,
-            figure(rung["uauc"]),
-            interval(rung["uauc_ci"]).replace(" to ", "–"),
-            figure(rung["ndcg@5"]),
-        )
+        gain = "" if name == summary["floor"] else _short(signed(rung["versus_floor"]["auc"]["difference"]))
+        cells = [figure(rung["auc"]), _interval(rung["auc_ci"]), gain, figure(rung["uauc"]), _interval(rung["uauc_ci"])]
+        table.add_row(rung_name(name), *map(_short, cells), _short(figure(rung["ndcg@5"])))
     return table
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return f"{_short(figure(bounds[0]))}–{_short(figure(bounds[1]))}" if bounds else NONE
+
+
+def _short(text: str) -> str:
+    """Without the zero before the point: ".745"."""
+    return text.replace("0.", ".", 1) if text.lstrip("+−").startswith("0.") else text
 
 
 def _explanation(told: Mapping[str, Any]) -> Text:
