@@ -28,6 +28,8 @@ SERVER = {
 QUIET = {
     # Errors reach the user as one line of the command line; Prefect would print the traceback of each failed task.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # The run's own log file holds its log lines; its server ends with it, and a minute would go into sending it the last.
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
 }
 """For a run inside the command line."""
 

@@ -30,8 +30,8 @@ class EncoderConfig(Frozen):
     dropout: float = Field(0.2, ge=0, lt=1)
     """SASRec dropout."""
 
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
+    learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(5e-5, ge=0)
     """Coupled L2 of Adam."""
     batch_size: int = Field(1024, ge=1)
     epochs: int = Field(30, ge=1)
