@@ -6,7 +6,6 @@ starts while the tasks are being imported, which takes as long.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -48,7 +47,6 @@ class PrefectAPI:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None:
-            _send_waiting_logs()
             self._server.stop()
 
     def wait(self) -> None:
@@ -74,10 +72,3 @@ class PrefectAPI:
         log.write_bytes(b"")  # the last start is the one to read about
         # Services are for schedules and deployments; a run needs neither those nor the pages.
         self._server = Child.start([*command, "--no-services", "--no-ui"], log, platform_environment(self._root))
-
-
-def _send_waiting_logs() -> None:
-    """Let Prefect deliver the records it still holds; after the server's end it would complain on stderr."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        for handler in logging.getLogger(name).handlers:
-            handler.flush()
