@@ -1,0 +1,73 @@
+"""The whole pipeline on real data and real weights, in the sizes of the smoke preset."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import PeftModel
+
+from storage.language_model import load_base
+from storage.models import resolve_model
+
+
+def run(home: Path, *arguments: str) -> dict[str, Any]:
+    """The summary of `thinkrec run --preset smoke --json` in an empty folder."""
+    command = [sys.executable, "-m", "flows.cli", "run", "--preset", "smoke", "--json", *arguments]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "THINKREC_HOME": str(home), "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=home.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)  # one object and nothing else
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("smoke") / "home"
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> dict[str, Any]:
+    return run(home)
+
+
+def test_every_stage_runs_and_every_rung_is_scored(first: dict[str, Any]) -> None:
+    assert {stage["status"] for stage in first["stages"].values()} == {"ran"}
+    assert list(first["stages"])[:5] == ["data", "encoder", "wrong_predictions", "reflections", "general"]
+    assert set(first["rungs"]) >= {"popularity", "bias", "encoder", "zero_shot", "thinkrec_general", "thinkrec_experts"}
+    assert sum(first["reflections"].values()) == 6
+    table = pq.read_table(first["predictions"])
+    assert table.num_rows == first["rows"] >= 32
+    general = table.column("score_thinkrec_general").to_pylist()
+    assert len(set(general)) > table.num_rows // 2
+    assert general != table.column("score_encoder").to_pylist()
+    assert "<html" in Path(first["report"]).read_text(encoding="utf-8")
+
+
+def test_the_general_adapter_is_a_plain_peft_folder(first: dict[str, Any], home: Path) -> None:
+    (adapter,) = (home / "artifacts" / "general").glob("*/adapter")
+    base = load_base(resolve_model("smollm2-135m").path, torch.float32)
+    model = PeftModel.from_pretrained(base, str(adapter))
+    assert sum(value.abs().sum() for name, value in model.named_parameters() if "lora_B" in name) > 0
+
+
+def test_an_unchanged_rerun_does_nothing(first: dict[str, Any], home: Path) -> None:
+    again = run(home)
+    assert {stage["status"] for stage in again["stages"].values()} == {"cached"}
+    assert again["rungs"] == first["rungs"]
+    assert again["predictions"] == first["predictions"]
+
+
+def test_a_changed_field_reruns_what_depends_on_it_and_nothing_else(first: dict[str, Any], home: Path) -> None:
+    changed = run(home, "--set", "evaluation.bootstrap=100", "--set", "evaluation.rungs=[bias,encoder]")
+    ran = {name for name, stage in changed["stages"].items() if stage["status"] == "ran"}
+    assert ran == {"evaluation", "report"}
+    assert set(changed["rungs"]) == {"bias", "encoder"}
