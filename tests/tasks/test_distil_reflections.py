@@ -45,7 +45,8 @@ class Teacher:
     def _handle(self, request: Request) -> Response:
         body = json.loads(request.get_data())
         self.bodies.append(body)
-        match = re.search(r'like "Item (\d+)"', body["messages"][1]["content"])
+        said = "\n".join(message["content"] for message in body["messages"])
+        match = re.search(r'like "Item (\d+)"', said)
         assert match is not None
         item = int(match.group(1))
         self.asked[item] += 1
@@ -154,7 +155,7 @@ def test_requests_carry_titles_and_labels_but_no_user(store: ArtifactStore, http
     body = teacher.bodies[0]
     assert set(body) == {"model", "messages", "max_tokens", "temperature", "top_p", "seed"}
     assert (body["model"], body["max_tokens"], body["temperature"], body["top_p"]) == ("m", 77, 0.25, 0.5)
-    assert '"Old A": liked' in body["messages"][1]["content"]
+    assert '"Old A": liked' in body["messages"][-1]["content"]
     assert len({sent["seed"] for sent in teacher.bodies}) == 8
     assert not any(str(USER) in json.dumps(sent) for sent in teacher.bodies)
 

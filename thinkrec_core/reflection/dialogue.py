@@ -16,7 +16,7 @@ from typing import Literal, Self
 import numpy as np
 
 from thinkrec_core.config.reflections import ReflectionsConfig, TeacherConfig
-from thinkrec_core.reflection.prompts import HINTS, Case, Message, Style, answer_word, hint, question
+from thinkrec_core.reflection.prompts import HINT_COUNT, Case, Message, Style, answer_word, hint, question
 from thinkrec_core.reflection.trace import Reply, extract_trace, mentions_hint
 from thinkrec_core.reflection.verdict import Word, parse_verdict
 
@@ -92,7 +92,7 @@ class Dialogue:
     @classmethod
     def start(cls, case: Case, rules: Rules, generator: np.random.Generator) -> Self:
         """A dialogue before its first request; `generator` orders the hints."""
-        order = tuple(int(index) for index in generator.permutation(len(HINTS)))
+        order = tuple(int(index) for index in generator.permutation(HINT_COUNT))
         return cls(case, rules, order, rules.max_tokens)
 
     def next_request(self) -> Request:

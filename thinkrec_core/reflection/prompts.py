@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 
 Style = Literal["reasoning", "instruct"]
 TITLE_LIMIT = 200
@@ -54,53 +54,62 @@ SYSTEM: dict[Style, str] = {
 
 ASK: dict[Style, str] = {
     "reasoning": "Think it through, then answer with one word: Yes or No.",
-    "instruct": (
-        "Begin with the word Yes or No. Then write two or three sentences about the user's taste that explain your answer."
-    ),
+    "instruct": "Answer Yes or No, then give your reasons in two sentences.",
 }
 
-HINTS: tuple[str, ...] = (
-    "The correct answer is {answer}. Go through the history once more, find what you overlooked, and analyse the case again.",
-    "In fact it is {answer}. Which earlier items point there? Say what your first analysis missed and reason again.",
-    "Your verdict does not match what the user did: {answer} is right. Look at the history afresh and explain why.",
-    "The user's real reaction means {answer}. Work out which signs in the history announced it, and redo the analysis.",
-    "It should have been {answer}. Reflect on the liked and the disliked items, name the oversight, and analyse anew.",
-    "Take {answer} as settled. Explain from the history why that had to be expected, and correct your earlier reasoning.",
-)
-"""Paraphrases that give the right answer away; each is used once at most in a dialogue."""
-
-CLOSING: dict[Style, str] = {
-    "reasoning": " End with one word: {answer}.",
+HINTS: dict[Style, tuple[str, ...]] = {
+    "reasoning": (
+        "The correct answer is {answer}. Go through the history once more, find what you overlooked, and analyse anew.",
+        "In fact it is {answer}. Which earlier items point there? Say what your first analysis missed and reason again.",
+        "Your verdict does not match what the user did: {answer} is right. Look at the history afresh and explain why.",
+        "The user's real reaction means {answer}. Work out which signs in the history announced it, and analyse again.",
+        "It should have been {answer}. Reflect on the liked and the disliked items, name the oversight, and analyse anew.",
+        "Take {answer} as settled. Explain from the history why that had to be expected, and correct your reasoning.",
+    ),
+    # A small model follows one fixed sentence with the answer in it; the rest may vary.
     "instruct": (
-        ' Begin with "{answer}." and then write two or three sentences about this user\'s taste. Do not mention this note.'
+        "The correct answer is {answer}. Look at the ratings again and say why the user {did} it.",
+        "The correct answer is {answer}. Go through the history once more and say why the user {did} it.",
+        "The correct answer is {answer}. You overlooked something: say again why the user {did} it.",
+        "The correct answer is {answer}. Reflect on the likes and dislikes and say why the user {did} it.",
+        "The correct answer is {answer}. Analyse the ratings anew and say why the user {did} it.",
+        "The correct answer is {answer}. Correct the oversight and say why the user {did} it.",
     ),
 }
+"""Six paraphrases per style that give the right answer away; each is used once at most in a dialogue."""
+
+HINT_COUNT = len(HINTS["reasoning"])
+CLOSING: dict[Style, str] = {"reasoning": " End with one word: {answer}.", "instruct": ""}
 
 
 def question(case: Case, style: Style) -> tuple[Message, ...]:
     """The opening of a dialogue: a system and a user message with history, labels and target."""
-    lines = [f"- {quoted(title)}: {'liked' if label else 'disliked'}" for title, label in case.history]
-    history = (
-        "\n".join(["The user rated these items, oldest first:", *lines]) if lines else "The user rated nothing yet."
-    )
-    about = f" ({quoted(case.keywords)})" if case.keywords.strip() else ""
     return (
         {"role": "system", "content": SYSTEM[style]},
-        {
-            "role": "user",
-            "content": f"{history}\n\nWill the user like {quoted(case.title)}{about}? {ASK[style]}",
-        },
+        *(EXAMPLES if style == "instruct" else ()),
+        {"role": "user", "content": _asked(case, style)},
     )
 
 
 def hint(hint_id: int, label: int, style: Style) -> Message:
     """The user turn of hint `hint_id` (0 to 5) for the gold `label`."""
-    return {"role": "user", "content": (HINTS[hint_id] + CLOSING[style]).format(answer=answer_word(label))}
+    did = "liked" if label else "disliked"
+    text = (HINTS[style][hint_id] + CLOSING[style]).format(answer=answer_word(label), did=did)
+    return {"role": "user", "content": text}
 
 
 def answer_word(label: int) -> Literal["Yes", "No"]:
     """The word for a gold label."""
     return "Yes" if label else "No"
+
+
+def _asked(case: Case, style: Style) -> str:
+    lines = [f"- {quoted(title)}: {'liked' if label else 'disliked'}" for title, label in case.history]
+    history = (
+        "\n".join(["A user rated these items, oldest first:", *lines]) if lines else "A user rated nothing so far."
+    )
+    about = f" ({quoted(case.keywords)})" if case.keywords.strip() else ""
+    return f"{history}\n\nWill the user like {quoted(case.title)}{about}? {ASK[style]}"
 
 
 def quoted(text: str) -> str:
@@ -116,3 +125,25 @@ def quoted(text: str) -> str:
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _REPLACED = str.maketrans({'"': "'", "“": "'", "”": "'", "„": "'", "«": "'", "»": "'", "<": "‹", ">": "›"})
+
+
+def _examples() -> tuple[Message, ...]:
+    """A short conversation about made-up items that shows the form: verdict first, reasons, and how a hint is taken."""
+    honey = Case(0, "Honey", "Sweet", (("Pepper", 1), ("Sugar", 0), ("Salt", 1)))
+    lilies = Case(1, "Lilies", "Flowers", (("Roses", 1), ("Cactus", 0), ("Tulips", 1)))
+    sweet = "No. Honey is sweet, and this user disliked sugar. The user prefers pepper and salt, which are not sweet."
+    garden = (
+        "Yes. Lilies are garden flowers, and this user liked roses and tulips. They have little in common with cactus."
+    )
+    return (
+        {"role": "user", "content": _asked(honey, "instruct")},
+        {"role": "assistant", "content": sweet},
+        {"role": "user", "content": _asked(lilies, "instruct")},
+        {"role": "assistant", "content": "No. Lilies are plants, and this user disliked cactus."},
+        hint(0, lilies.label, "instruct"),
+        {"role": "assistant", "content": garden},
+    )
+
+
+EXAMPLES = _examples()
+"""Shown before the question to models that do not think aloud: a small one copies the form of what it saw."""
