@@ -156,3 +156,8 @@ def test_an_empty_file_and_an_empty_heading_change_nothing(tmp_path: Path) -> No
     assert resolve("smoke", user_layers(file, [])) == load_config("smoke")
     file.write_text("training:\n  # steps: 3\n")
     assert resolve("smoke", user_layers(file, [])) == load_config("smoke")
+
+
+def test_the_projector_may_not_ask_for_rows_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"projector\.train_rows 8 differs from train_rows 32"):
+        load_config("smoke", {"training.projector.train_rows": 8})

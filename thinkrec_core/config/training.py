@@ -93,3 +93,12 @@ class TrainingConfig(OptimisationConfig):
     valid_rows: int = Field(200, ge=1)
     """Fixed valid rows (whole users) of each validation."""
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _the_projector_sees_the_rows_of_the_adapter(self) -> Self:
+        if self.projector.train_rows not in (None, self.train_rows):
+            raise ValueError(
+                f"projector.train_rows {self.projector.train_rows} differs from train_rows {self.train_rows}; G2 trains on "
+                "the rows of G1"
+            )
+        return self
