@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel, set_peft_model_state_dict
+from peft import set_peft_model_state_dict
 
 from storage.language_model import ADAPTER, adapter_weights, load_base, load_projector, load_tokenizer, read_settings
 from storage.rec_data import load_encoder_tables, load_item_texts, load_samples
@@ -213,6 +213,3 @@ def model_state(model: RecLLM) -> dict[str, torch.Tensor]:
 def is_trainable(name: str) -> bool:
     """Whether a state name belongs to the adapter or the projector."""
     return "lora_" in name or name.startswith("projector.")
-
-
-__all__ = ["Examples", "PeftModel", "Workbench", "open_workbench"]

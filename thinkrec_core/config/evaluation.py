@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -19,17 +19,7 @@ Rung = Literal[
     "thinkrec_general",
     "thinkrec_experts",
 ]
-ALL_RUNGS: tuple[Rung, ...] = (
-    "popularity",
-    "item_mean",
-    "bias",
-    "encoder",
-    "zero_shot",
-    "thinkrec_general_llm",
-    "thinkrec_experts_llm",
-    "thinkrec_general",
-    "thinkrec_experts",
-)
+ALL_RUNGS: tuple[Rung, ...] = get_args(Rung)
 
 
 class EvaluationConfig(Frozen):
