@@ -10,11 +10,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from storage.schemas import ITEMS, SAMPLES
-from storage.tables import read_table
+from storage.tables import ragged, read_table
 from thinkrec_core.encoders.examples import Examples, Sizes
 from thinkrec_core.errors import StoreError
 
@@ -27,8 +25,8 @@ def read_examples(path: Path) -> Examples:
     """
     names = ["user_idx", "item_idx", "label", "history_item_idx", "history_label"]
     table = read_table(path, SAMPLES, names)
-    offsets, items = _ragged(table.column("history_item_idx"))
-    _, labels = _ragged(table.column("history_label"))
+    offsets, items = ragged(table.column("history_item_idx"))
+    _, labels = ragged(table.column("history_label"))
     user_idx, item_idx, label = (table.column(name).to_numpy().astype(np.int64) for name in names[:3])
     return Examples(user_idx, item_idx, label, offsets, items, labels)
 
@@ -45,10 +43,3 @@ def read_sizes(folder: Path) -> Sizes:
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be read ({error})", "the statistics of the data stage", "run again") from None
     return Sizes(users, read_table(folder / "items.parquet", ITEMS, ["item_idx"]).num_rows)
-
-
-def _ragged(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(offsets (R+1,), flat values) of a list column without nulls, offsets from 0."""
-    lengths = np.concatenate([np.zeros(1), *(chunk.value_lengths().to_numpy() for chunk in column.chunks)])
-    values = [np.zeros(0), *(chunk.flatten().to_numpy() for chunk in column.chunks)]
-    return np.cumsum(lengths).astype(np.int64), np.concatenate(values).astype(np.int64)

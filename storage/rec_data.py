@@ -10,7 +10,7 @@ import pyarrow as pa
 from safetensors.numpy import load_file
 
 from storage.schemas import ENCODER_SCORES, ITEMS, SAMPLES
-from storage.tables import read_table
+from storage.tables import ragged, read_table
 from thinkrec_core.errors import StoreError
 from thinkrec_core.recllm.prompt import ItemTexts
 from thinkrec_core.recllm.records import Samples
@@ -63,15 +63,6 @@ def load_encoder_tables(encoder: Path) -> EncoderTables:
         user_bias=tensors["user_bias"],
         item_bias=tensors["item_bias"],
     )
-
-
-def ragged(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """(offsets (R+1,), flat values) of a list column, offsets from 0."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # an empty column has no chunk to return
-        return np.zeros(1, np.int64), np.zeros(0, np.int64)
-    lengths = array.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.concatenate([[0], np.cumsum(lengths)]), array.flatten().to_numpy().astype(np.int64)
 
 
 def _ints(table: pa.Table, name: str) -> np.ndarray:

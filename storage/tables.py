@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -54,6 +56,13 @@ def extended(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     """`schema` followed by one non-null float64 column per name (score columns of predictions)."""
     extra = [pa.field(name, pa.float64(), nullable=False) for name in names]
     return pa.schema([*schema, *extra], metadata=schema.metadata)
+
+
+def ragged(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(offsets (R+1,), flat values) of a list column without nulls, offsets from 0."""
+    lengths = np.concatenate([np.zeros(1), *(chunk.value_lengths().to_numpy() for chunk in column.chunks)])
+    values = [np.zeros(0), *(chunk.flatten().to_numpy() for chunk in column.chunks)]
+    return np.cumsum(lengths).astype(np.int64), np.concatenate(values).astype(np.int64)
 
 
 def _build(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from storage.language_model import load_stacked, load_tokenizer
-from storage.models import ResolvedModel, resolve_model
-from storage.schemas import CLUSTERS, PREDICTIONS, SAMPLES
+from storage.models import resolve_model
+from storage.schemas import PREDICTIONS
 from storage.store import ArtifactRef, Draft
-from storage.tables import extended, read_table, write_table
+from storage.tables import extended, write_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
-from tasks.worker.build import Examples
-from thinkrec_core.config.evaluation import Rung
-from thinkrec_core.evaluation import floors
-from thinkrec_core.evaluation.ladder import evaluate_ladder, pick_test_rows
-from thinkrec_core.experts.shared_depth import score_settings
-from thinkrec_core.experts.stacked import Gates
-from thinkrec_core.recllm.examples import Example, collate
-from thinkrec_core.recllm.generation import explain
-from thinkrec_core.recllm.model import RecLLM
-from thinkrec_core.recllm.prompt import PromptKind
-from thinkrec_core.recllm.records import Samples
+from thinkrec_core.evaluation.ladder import evaluate_ladder
 from thinkrec_core.seeds import generator
-
-BATCH = 8
-Scores = npt.NDArray[np.float64]
 
 
 @task(name="evaluation", cache_policy=NO_CACHE)
@@ -55,7 +36,9 @@ def evaluate(
     base = resolve_model(config.llm.model)
 
     def build(draft: Draft, tracker: StageTracker) -> None:
-        bench = _Bench(context, base, data, encoder, general, clusters, experts)
+        from tasks.scoring_bench import ScoringBench  # loads torch, which a cached stage does not need
+
+        bench = ScoringBench(context, base, data, encoder, general, clusters, experts)
         scores = bench.scores(draft.scratch)
         table = bench.test_table
         label = table.column("label").to_numpy()
@@ -103,143 +86,3 @@ def evaluate(
             "last_layers": config.experts.last_layers,
         },
     )
-
-
-class _Bench:
-    """The test rows and what scores them."""
-
-    def __init__(
-        self,
-        context: RunContext,
-        base: ResolvedModel,
-        data: ArtifactRef,
-        encoder: ArtifactRef,
-        general: ArtifactRef,
-        clusters: ArtifactRef,
-        experts: tuple[ArtifactRef, ...],
-    ) -> None:
-        self._context, config, path = context, context.config, context.store.path
-        self.config = config
-        self.tokenizer = load_tokenizer(base.path)
-        self.examples = Examples(config, path(data), path(encoder), self.tokenizer)
-        self.test: Samples = self.examples.samples("test")
-        self.rows = pick_test_rows(self.test.user_idx, config.evaluation.test_rows, generator(config.seed, "test_rows"))
-        self.test_table = read_table(path(data) / "samples_test.parquet", SAMPLES).take(self.rows)
-        self._base, self._general = base.path, path(general)
-        self._experts = [path(ref) for ref in experts]
-        table = read_table(path(clusters) / "clusters.parquet", CLUSTERS)
-        flat = table.column("gates").combine_chunks().flatten().to_numpy()
-        columns = [0, *(int(ref.stage.rpartition("_")[2]) + 1 for ref in experts)]
-        by_user = np.zeros((table.num_rows + 1, len(columns)))
-        by_user[1:] = flat.reshape(table.num_rows, -1)[:, columns]
-        self._route = ["general", *table.column("route").to_pylist()]
-        self._gates = by_user[self.test.user_idx[self.rows]]
-        self._loaded: tuple[RecLLM, Gates] | None = None
-
-    def model(self) -> tuple[RecLLM, Gates]:
-        """The stacked scoring model, loaded when first needed."""
-        if self._loaded is None:
-            self._loaded = load_stacked(self._base, self._general, self._experts)
-        return self._loaded
-
-    def scores(self, scratch: Path) -> dict[Rung, Scores]:
-        """Scores of every rung of the config, in its order; LLM scores are kept in `scratch` as they finish."""
-        wanted = self.config.evaluation.rungs
-        found = self._floor_scores()
-        if "zero_shot" in wanted:
-            found["zero_shot"] = self._kept(scratch, "zero_shot", self._zero_shot)[0]
-        if any(name.startswith("thinkrec") for name in wanted):
-            general, experts = self._kept(scratch, "thinkrec", self._thinkrec)
-            prior = self.test.encoder_logit[self.rows] if self.config.training.prior == "encoder" else 0.0
-            found["thinkrec_general_llm"], found["thinkrec_experts_llm"] = general, experts
-            found["thinkrec_general"], found["thinkrec_experts"] = general + prior, experts + prior
-        return {name: found[name] for name in wanted}
-
-    def explanations(self, scores: dict[Rung, Scores]) -> list[dict[str, Any]]:
-        """Reasons for a seeded sample of test rows, liked and disliked in turn."""
-        labels = self.test.label[self.rows]
-        draw = generator(self.config.seed, "explanations")
-        liked, disliked = (draw.permutation(np.flatnonzero(labels == value)).tolist() for value in (1, 0))
-        order = [index for pair in zip(liked, disliked, strict=False) for index in pair]
-        chosen = order[: self.config.evaluation.explanations]
-        if not chosen:
-            return []
-        model, gates = self.model()
-        made = self._make("id", chosen)
-        final = scores.get("thinkrec_experts", scores.get("thinkrec_general"))
-        told = []
-        for index, example in zip(chosen, made, strict=True):
-            gates.set(torch.tensor(self._gates[[index]], dtype=torch.float32))
-            says_yes = bool(final[index] > 0) if final is not None else True
-            text = explain(model, self.tokenizer, example, says_yes, self.config.evaluation.explanation_tokens)
-            told.append(self._told(index, text, scores))
-        return told
-
-    def _told(self, index: int, text: str, scores: dict[Rung, Scores]) -> dict[str, Any]:
-        row = int(self.rows[index])
-        items, labels = self.test.history(row, self.config.llm.max_history)
-        titles = self.examples.prompts.items.titles
-        user = int(self.test.user_idx[row])
-        return {
-            "user_id": self.test_table.column("user_id")[index].as_py(),
-            "item_id": self.test_table.column("item_id")[index].as_py(),
-            "title": titles[int(self.test.item_idx[row])],
-            "label": int(self.test.label[row]),
-            "history": [{"title": titles[i], "label": label} for i, label in zip(items, labels, strict=True)],
-            "scores": {name: float(values[index]) for name, values in scores.items()},
-            "route": self._route[user],
-            "gates": self._gates[index].tolist(),
-            "text": text,
-        }
-
-    def _floor_scores(self) -> dict[Rung, Scores]:
-        train = self.examples.train
-        rows = floors.TrainRows(train.user_idx, train.item_idx, train.label)
-        users, items = self.test.user_idx[self.rows], self.test.item_idx[self.rows]
-        return {
-            "popularity": floors.popularity(rows, users, items),
-            "item_mean": floors.item_mean(rows, users, items),
-            "bias": floors.bias(rows, users, items),
-            "encoder": self.test.encoder_logit[self.rows],
-        }
-
-    def _zero_shot(self) -> Scores:
-        """The untrained LM on text prompts: all gates zero."""
-        return self._score("text", [np.zeros_like(self._gates)], 0)
-
-    def _thinkrec(self) -> Scores:
-        """The general adapter alone, and each user's route."""
-        general = np.zeros_like(self._gates)
-        general[:, 0] = 1
-        layers = self.model()[0].causal.config.num_hidden_layers
-        return self._score("id", [general, self._gates], max(0, layers - self.config.experts.last_layers))
-
-    def _score(self, prompt: PromptKind, settings: list[Scores], shared_layers: int) -> Scores:
-        """(V, R) LLM scores without prior."""
-        model, gates = self.model()
-        made = self._make(prompt, range(len(self.rows)))
-        order = np.argsort([len(example.prompt.ids) for example in made], kind="stable")
-        out = np.empty((len(settings), len(made)))
-        with self._context.view.progress(f"scoring {prompt} prompts", len(made)) as advance:
-            for start in range(0, len(order), BATCH):
-                chosen = order[start : start + BATCH]
-                batch = collate([made[i] for i in chosen], self.tokenizer.pad_id, model.projector.n_tokens, False)
-                weights = [torch.tensor(setting[chosen], dtype=torch.float32) for setting in settings]
-                out[:, chosen] = score_settings(model, gates, batch, weights, shared_layers).numpy()
-                advance(completed=start + len(chosen))
-        return out
-
-    def _make(self, prompt: PromptKind, indices: Any) -> list[Example]:
-        model, _ = self.model()
-        factory = self.examples.factory(self.test, model.answers, with_prior=False)
-        return [factory.make(int(self.rows[index]), prompt) for index in indices]
-
-    def _kept(self, scratch: Path, name: str, compute: Any) -> Scores:
-        path = scratch / f"{name}.npy"
-        if path.is_file():
-            return np.load(path, allow_pickle=False)
-        values: Scores = compute()
-        partial = scratch / f"{name}.partial.npy"
-        np.save(partial, values)
-        partial.replace(path)
-        return values

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
 
 from storage.encoder_data import read_examples, read_sizes
 from storage.schemas import ENCODER_SCORES
@@ -20,9 +19,10 @@ from storage.store import ArtifactRef, Draft
 from storage.tables import write_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
-from thinkrec_core.encoders.fit import Epoch, FittedEncoder, fit_encoder, score_examples
-from thinkrec_core.encoders.out_of_fold import out_of_fold_logits
 from thinkrec_core.evaluation.auc import auc
+
+if TYPE_CHECKING:
+    from thinkrec_core.encoders.fit import Epoch, FittedEncoder
 
 SPLITS = ("train", "valid", "test")
 
@@ -40,6 +40,12 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
     config, seed, view = context.config.encoder, context.config.seed, context.view
 
     def build(draft: Draft, tracker: StageTracker) -> None:
+        # These load torch, which a cached stage does not need.
+        from safetensors.torch import save_file
+
+        from thinkrec_core.encoders.fit import fit_encoder, score_examples
+        from thinkrec_core.encoders.out_of_fold import out_of_fold_logits
+
         folder = context.store.path(data)
         examples = {split: read_examples(folder / f"samples_{split}.parquet") for split in SPLITS}
         sizes = read_sizes(folder)

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -20,10 +20,13 @@ from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.processes import Child
 from tasks.stage import RunContext, run_stage
-from tasks.worker import train as _worker  # noqa: F401 - the worker's code is part of these stages' keys
 from tasks.worker.job import EVENTS, FAILURE, TrainingJob
 from tasks.worker.phases import phases_of
 from thinkrec_core import errors
+
+if TYPE_CHECKING:
+    # Runs in a process of its own and loads torch there; named here since its code is part of these stages' keys.
+    from tasks.worker import train as _worker  # noqa: F401
 
 POLL_SECONDS = 0.5
 

@@ -206,8 +206,8 @@ def _valid_rows(job: TrainingJob, valid: Samples, users: set[int] | None) -> np.
 
 
 def model_state(model: RecLLM) -> dict[str, torch.Tensor]:
-    """A copy of all weights that can train: adapter and projector."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items() if is_trainable(name)}
+    """All weights that can train, adapter and projector, as they are now."""
+    return {name: value.detach().contiguous() for name, value in model.state_dict().items() if is_trainable(name)}
 
 
 def is_trainable(name: str) -> bool:

@@ -23,6 +23,8 @@ from thinkrec_core.recllm.model import LossSums, RecLLM
 from thinkrec_core.recllm.training import LoopState
 
 LATEST = "latest.json"
+GRADIENT_NORM = 1.0
+"""Differs: gradients are clipped to this norm; the method names no clipping."""
 
 
 class DeepSpeedEngine:
@@ -63,7 +65,7 @@ class DeepSpeedEngine:
             "zero_allow_untested_optimizer": True,
             "bf16": {"enabled": sharded and body_dtype == torch.bfloat16},
             "steps_per_print": 10**9,
-            "gradient_clipping": 1.0,
+            "gradient_clipping": GRADIENT_NORM,
         }
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0), config=settings

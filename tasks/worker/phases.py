@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tasks.worker.job import TrainingJob
 from thinkrec_core.config.training import OptimisationConfig
 from thinkrec_core.recllm.prompt import PromptKind
-from thinkrec_core.recllm.training import Schedule
+from thinkrec_core.recllm.schedule import Schedule
 
 
 @dataclass(frozen=True)

@@ -146,10 +146,11 @@ def _run(
     def validate() -> dict[str, float | None]:
         mode = [module.training for module in model.modules()]
         # Scores that choose a checkpoint are fp32 on a CPU: bf16 noise there is a third of their spread.
-        if device.type == "cpu" and training.engine.zero_stage < 3:
+        exact = device.type == "cpu" and training.engine.zero_stage < 3
+        if exact:
             cast_frozen(model, torch.float32)
         scores = score_examples(model, valid, bench.pad_id, VALIDATION_BATCH)
-        if device.type == "cpu" and training.engine.zero_stage < 3:
+        if exact:
             cast_frozen(model, dtype)
         for module, flag in zip(model.modules(), mode, strict=True):
             module.training = flag
@@ -190,7 +191,7 @@ def _run(
 
 def _save(model: Any, path: Path) -> None:
     partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in model_state(model).items()}, partial)
+    save_file(model_state(model), partial)
     os.replace(partial, path)
 
 

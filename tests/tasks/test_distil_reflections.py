@@ -24,6 +24,7 @@ from tasks.distil_reflections import distil_reflections
 from tasks.stage import RunContext
 from tasks.teacher import retries
 from tasks.view import View
+from tests.chat_replies import completion
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import TeacherError
 
@@ -53,10 +54,7 @@ class Teacher:
         told = self.answer(item, self.asked[item])
         if isinstance(told, Response):
             return told
-        message = {"role": "assistant", "content": told}
-        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        return Response(json.dumps({"choices": choices, "usage": usage}), content_type="application/json")
+        return completion(told, 100, 10)
 
     @property
     def billed(self) -> int:

@@ -18,6 +18,7 @@ from werkzeug import Request, Response
 from tasks.teacher import retries
 from tasks.teacher.client import Answer, RequestFailed, TeacherClient
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
+from tests import chat_replies
 from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.errors import TeacherError
 
@@ -28,17 +29,7 @@ Handler = Callable[[Request], Response]
 
 
 def completion(content: str | None = "Yes. Because.", **message: Any) -> Response:
-    body = {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content, **message}}
-        ],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-    }
-    return Response(json.dumps(body), content_type="application/json")
+    return chat_replies.completion(content, 11, 7, **message)
 
 
 def refusal(status: int, message: str = "no", **headers: str) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 
 def learning_rate_at(
@@ -16,3 +17,17 @@ def learning_rate_at(
     if step < warmup_steps:
         return warmup_from + (peak - warmup_from) * step / warmup_steps
     return minimum + (peak - minimum) * (1 + math.cos(math.pi * step / total)) / 2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning-rate schedule of one parameter group."""
+
+    peak: float
+    minimum: float
+    warmup_from: float
+    warmup_steps: int
+
+    def at(self, step: int, total: int) -> float:
+        """The rate at `step` of `total`."""
+        return learning_rate_at(step, total, self.peak, self.minimum, self.warmup_from, self.warmup_steps)

@@ -19,7 +19,7 @@ from thinkrec_core.recllm.examples import Batch, BatchKind, Example, collate
 from thinkrec_core.recllm.model import LossSums
 from thinkrec_core.recllm.objective import ObjectiveWeights, batch_loss
 from thinkrec_core.recllm.plan import BatchPlan
-from thinkrec_core.recllm.schedule import learning_rate_at
+from thinkrec_core.recllm.schedule import Schedule
 from thinkrec_core.seeds import derived_seed
 
 
@@ -42,20 +42,6 @@ class Engine(Protocol):
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Sum of `values` over all ranks, for the log."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning-rate schedule of one parameter group."""
-
-    peak: float
-    minimum: float
-    warmup_from: float
-    warmup_steps: int
-
-    def at(self, step: int, total: int) -> float:
-        """The rate at `step` of `total`."""
-        return learning_rate_at(step, total, self.peak, self.minimum, self.warmup_from, self.warmup_steps)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrec_core.recllm.schedule import learning_rate_at
-from thinkrec_core.recllm.training import Schedule
+from thinkrec_core.recllm.schedule import Schedule, learning_rate_at
 
 TOTAL = 40_000
 PUBLISHED = Schedule(peak=1e-4, minimum=8e-5, warmup_from=1e-5, warmup_steps=200)

@@ -16,7 +16,8 @@ from thinkrec_core.recllm.examples import Batch, BatchKind, Example
 from thinkrec_core.recllm.model import LossSums
 from thinkrec_core.recllm.objective import ObjectiveWeights
 from thinkrec_core.recllm.plan import BatchPlan
-from thinkrec_core.recllm.training import Hooks, LoopState, Phase, Schedule, run_phase
+from thinkrec_core.recllm.schedule import Schedule
+from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
 
 RATES = {"lora": Schedule(1e-2, 0.0, 0.0, 2), "projector": Schedule(1e-3, 1e-3, 1e-3, 0)}
 REASONS = [3, 12, 25]
