@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
 INTERRUPTED = 130
@@ -24,13 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, and nothing else.")]
-PresetName = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset; see `thinkrec presets`.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of fields on top of the preset.")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="One field: training.learning_rate=2e-4. Can be repeated.")
-]
 
 
 def _port(given: str | int) -> int:
