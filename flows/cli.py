@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from flows import cli_data
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_data.app, name="data")
 
 
 def _port(given: str | int) -> int:
