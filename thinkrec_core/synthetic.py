@@ -12,6 +12,7 @@ users from named generators: memory does not grow with the rows, and equal speci
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -182,7 +183,7 @@ def blocks_of(truth: Truth) -> Iterator[Interactions]:
     ends = np.cumsum(truth.rows_of_user)
     edges = np.searchsorted(ends, np.arange(BLOCK_ROWS, ends[-1] + BLOCK_ROWS, BLOCK_ROWS), side="right")
     borders = np.unique(np.concatenate([[0], edges, [truth.spec.users]]))
-    for number, (first, last) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for number, (first, last) in enumerate(itertools.pairwise(borders)):
         yield _block(truth, int(first), int(last), generator(truth.spec.seed, "synthetic", "block", number))
 
 

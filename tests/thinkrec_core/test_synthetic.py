@@ -66,9 +66,9 @@ def test_who_moves_likes_other_items_afterwards() -> None:
 
 
 def test_popularity_and_exposure_shape_what_is_met() -> None:
-    data = synthetic(SyntheticSpec(users=2_000, items=400, rows=40_000, exposure=1.0, drift=0.0))
+    data = synthetic(SyntheticSpec(users=2_000, items=2_000, rows=40_000, exposure=1.0, drift=0.0))
     rows, truth = data.interactions, data.truth
-    count = np.bincount(rows.item_id, minlength=401)[1:]
+    count = np.bincount(rows.item_id, minlength=2_001)[1:]
     assert np.corrcoef(count, truth.popularity)[0, 1] > 0.7
     own = truth.user_cluster[rows.user_id - 1] == truth.item_cluster[rows.item_id - 1]
     assert own.mean() > 0.95
