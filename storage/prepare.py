@@ -1,10 +1,16 @@
-"""From raw interactions to labelled, split, indexed samples with histories; DuckDB in memory does the work."""
+"""From raw interactions to labelled, split, indexed samples with histories, as Parquet; DuckDB does the work.
+
+Tables may be larger than memory: DuckDB spills to a scratch folder, and the files are written in batches. What stays in memory
+is the list of raw ids and five bytes per row (the histories).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,42 +18,41 @@ import numpy as np
 import pyarrow as pa
 
 from storage import prepare_sql as sql
+from storage.prepare_files import Histories, write_prepared
 from storage.readers.raw import ITEM, LABEL, RATING, SPLIT, SPLITS, USER, RawData
 from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
 from thinkrec_core.seeds import generator
 
-
-@dataclass(frozen=True)
-class PreparedData:
-    """The tables of the data artifact, with the columns and types of `storage.schemas`."""
-
-    interactions: pa.Table
-    items: pa.Table
-    samples: dict[str, pa.Table]
-    """Per split, sorted by (timestamp, user_idx, item_idx)."""
-    statistics: dict[str, Any]
-    """source, label_source, rows_read, duplicates_dropped, users, items, items_without_interactions, per split: rows,
-    positives, users, items, warm_share, first_timestamp, last_timestamp; and uauc_users_test."""
+MEMORY_LIMIT = "3GB"
+"""What DuckDB may hold before it spills."""
+Say = Callable[[str], None]
 
 
-def prepare(raw: RawData, config: DataConfig, seed: int) -> PreparedData:
-    """The prepared data of `raw`.
+def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say = lambda text: None) -> dict[str, Any]:
+    """Write interactions.parquet, items.parquet and samples_{train,valid,test}.parquet to `folder`; returns statistics.
 
-    Labels: rating >= `positive_threshold`, or the source's own. Of the rows of one (user, item) pair the last by
-    (timestamp, file order) stays. Histories follow the method's data section: rows of the same user with strictly
-    earlier timestamps, in all splits (a test row sees the user's earlier test rows), oldest first, the newest
-    `max_history`. Ids are numbered after the split over all rows that remain.
+    Labels: rating >= `positive_threshold`, or the source's own. Of the rows of one (user, item) pair one stays, by
+    (timestamp, file order) and `duplicates`. Then the window of the split and the k-core apply. Histories follow the
+    method's data section: rows of the same user with strictly earlier timestamps, in all splits (a test row sees the
+    user's earlier test rows), oldest first, the newest `max_history`. Ids are numbered after the split over all rows
+    that remain.
 
     Differs: `ties="published"` also counts rows of the same timestamp that stand earlier in the file, which lets a row
     see labels of its own moment; the published tables were made so.
 
     Args:
         seed: the run's seed; only `max_users` draws from it.
+        say: told each step in words.
+
+    Returns:
+        source, label_source, rows_read, rejected, filtered {reason: rows}, users, items, items_without_interactions,
+        uauc_users_test, burst_rows, and per split: rows, positives, users, items, warm_share, first_timestamp,
+        last_timestamp, history_quartiles, empty_histories. rows_read = rows of the splits + rejected + filtered.
 
     Raises:
-        DataError: the source has no split column but the split is `given`, a split stays empty, or all train labels are
-            equal.
+        DataError: the source has no split column but the split is `given`, a split stays empty, all train labels are
+            equal, more rows are rejected than `max_rejected`, or pairs repeat where that is an error.
     """
     if config.split == "given" and not raw.has_split:
         raise DataError(
@@ -56,66 +61,152 @@ def prepare(raw: RawData, config: DataConfig, seed: int) -> PreparedData:
             "set data.split to per_user or global",
         )
     eligible = "label = 1" if config.history == "liked" else "true"
-    order = sql.EARLIER_IN_FILE if config.ties == "published" else sql.STRICTLY_EARLIER
-    with _connection(raw, config) as database:
-        _keep_users(database, config.max_users, seed)
-        database.execute(sql.DEDUPLICATED)
+    earlier = (sql.EARLIER_IN_FILE if config.ties == "published" else sql.STRICTLY_EARLIER).format(eligible=eligible)
+    with _database(folder) as database:
+        say("reading")
+        rows_read = _load(database, raw, config)
+        say("filtering and splitting")
+        filtered = _filter(database, raw, config, seed)
         _divide(database, config)
-        database.execute(sql.VOCABULARY.format(table="users", id=USER, idx="user_idx"))
-        database.execute(sql.VOCABULARY.format(table="items", id=ITEM, idx="item_idx"))
+        for table, raw_id, code, codes in (("users", USER, "u", "user_codes"), ("items", ITEM, "i", "item_codes")):
+            idx = f"{table[:-1]}_idx"
+            database.execute(sql.VOCABULARY.format(table=table, id=raw_id, code=code, codes=codes, idx=idx))
         database.execute(sql.NUMBERED)
-        statistics = _statistics(database, raw)
+        database.execute("DROP TABLE divided; DROP TABLE kept")
+        statistics = {
+            "source": raw.name,
+            "label_source": "label" if raw.has_labels else "rating",
+            "rows_read": rows_read,
+            "rejected": raw.rejected.rows,
+            "filtered": filtered,
+            **_statistics(database, raw),
+        }
         _check_splits(statistics, config)
-        database.execute(sql.HISTORY_ROWS.format(eligible=eligible))
-        database.execute(sql.SAMPLES.format(eligible=eligible, order=order), {"max_history": config.max_history})
-        return PreparedData(
-            interactions=database.sql(sql.INTERACTIONS).to_arrow_table(),
-            items=database.sql(sql.ITEMS).to_arrow_table(),
-            samples={split: database.sql(sql.SAMPLES_OF, params={"split": split}).to_arrow_table() for split in SPLITS},
-            statistics=statistics,
-        )
+        say("histories")
+        rows = database.execute(sql.HISTORY_ROWS.format(eligible=eligible)).fetchnumpy()
+        counts = database.execute(sql.HISTORY_STARTS.format(eligible=eligible)).fetchnumpy()
+        histories = Histories.of(rows["item_idx"], rows["label"], list(counts.values())[1], config.max_history)
+        database.execute(sql.SAMPLES.format(earlier=earlier))
+        database.execute("DROP TABLE numbered")
+        for split, quartiles, empty in database.execute(
+            sql.EARLIER_QUARTILES, {"max_history": config.max_history}
+        ).fetchall():
+            statistics["splits"][split] |= {"history_quartiles": quartiles, "empty_histories": empty}
+        say("writing")
+        write_prepared(database, histories, folder)
+        return statistics
 
 
 @contextmanager
-def _connection(raw: RawData, config: DataConfig) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory with `raw` (user_id, item_id, label, timestamp, split, file_row) and `raw_items`."""
-    with duckdb.connect(":memory:") as database:
-        rows = raw.interactions.append_column("file_row", pa.array(np.arange(raw.interactions.num_rows)))
-        database.register("source_rows", rows)
-        database.register("raw_items", raw.items)
-        label = LABEL if raw.has_labels else f"CAST({RATING} >= $threshold AS TINYINT)"
-        split = SPLIT if raw.has_split else "CAST(NULL AS VARCHAR)"
-        database.execute(
-            f"CREATE TABLE raw AS SELECT user_id, item_id, {label} AS label, timestamp, {split} AS split, file_row "
-            "FROM source_rows",
-            {} if raw.has_labels else {"threshold": config.positive_threshold},
+def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory that spills beside the files it fills."""
+    scratch = tempfile.mkdtemp(prefix=".spill-", dir=folder)
+    try:
+        with duckdb.connect(":memory:") as database:
+            database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+            database.execute("SET temp_directory = $folder", {"folder": scratch})
+            yield database
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _load(database: duckdb.DuckDBPyConnection, raw: RawData, config: DataConfig) -> int:
+    """Tables `kept` (u, i, label, timestamp, split, file_row), `user_codes`, `item_codes`, and `raw_items`."""
+    database.register("raw_items", raw.items)
+    database.register("source_rows", raw.reader())
+    label = LABEL if raw.has_labels else f"CAST({RATING} >= $threshold AS TINYINT)"
+    split = SPLIT if raw.has_split else "CAST(NULL AS VARCHAR)"
+    database.execute(
+        f"CREATE TABLE raw AS SELECT user_id, item_id, {label} AS label, timestamp, {split} AS split, file_row "
+        "FROM source_rows",
+        {} if raw.has_labels else {"threshold": config.positive_threshold},
+    )
+    database.unregister("source_rows")
+    rows_read = _value(database, "SELECT count(*) FROM raw") + raw.rejected.rows
+    raw.rejected.check(rows_read, config.max_rejected)
+    return rows_read
+
+
+def _filter(database: duckdb.DuckDBPyConnection, raw: RawData, config: DataConfig, seed: int) -> dict[str, int]:
+    """Rows that go, by reason: not chosen, repeated pair, outside of the window, rare user or item."""
+    removed: dict[str, int] = {"users_not_sampled": _keep_users(database, config.max_users, seed)}
+    database.execute(sql.CODES.format(table="user_codes", id=USER, code="u"))
+    database.execute(sql.CODES.format(table="item_codes", id=ITEM, code="i"))
+    database.execute(sql.CODED)
+    database.execute("DROP TABLE raw")
+    database.execute(sql.REPEATED.format(order="ASC" if config.duplicates == "first" else "DESC"))
+    removed["duplicates"] = _value(database, "SELECT count(*) FROM repeated WHERE place > 1")
+    if removed["duplicates"] and config.duplicates == "error":
+        raise DataError(
+            f"{removed['duplicates']} rows of {raw.name} repeat a pair of user and item",
+            "one row per pair",
+            "set data.duplicates to last or first",
         )
-        yield database
+    if removed["duplicates"]:
+        database.execute(sql.DEDUPLICATED)
+    removed["outside_window"] = _cut_window(database, config)
+    removed["rare"] = 0
+    while config.k_core > 1:
+        gone = _value(database, sql.RARE, {"core": config.k_core})
+        removed["rare"] += gone
+        if not gone or config.k_core_passes == "once":
+            break
+    return removed
 
 
-def _keep_users(database: duckdb.DuckDBPyConnection, max_users: int | None, seed: int) -> None:
+def _keep_users(database: duckdb.DuckDBPyConnection, max_users: int | None, seed: int) -> int:
     """Delete the rows of all users but a seeded sample of `max_users`."""
+    if max_users is None:
+        return 0
     users = database.sql(sql.USERS_BY_ID).to_arrow_table().column(USER)
-    if max_users is None or len(users) <= max_users:
-        return
+    if len(users) <= max_users:
+        return 0
     chosen = np.sort(generator(seed, "data", "max_users").choice(len(users), max_users, replace=False))
     database.register("chosen", pa.table({USER: users.take(pa.array(chosen))}))
-    database.execute("DELETE FROM raw WHERE user_id NOT IN (FROM chosen)")
+    return _value(database, "DELETE FROM raw WHERE user_id NOT IN (FROM chosen)")
+
+
+def _cut_window(database: duckdb.DuckDBPyConnection, config: DataConfig) -> int:
+    if config.split == "rolling" and config.rolling is not None:
+        newest = _value(database, "SELECT coalesce(max(timestamp), 0) FROM kept")
+        return _value(database, sql.OUTSIDE, {"first": config.rolling.bounds(newest)[0], "until": newest + 1})
+    if config.split == "global" and config.windows is not None:
+        return _value(database, sql.OUTSIDE, {"first": config.windows.first, "until": config.windows.end})
+    return 0
 
 
 def _divide(database: duckdb.DuckDBPyConnection, config: DataConfig) -> None:
+    shares = {"test_fraction": config.test_fraction, "valid_fraction": config.valid_fraction}
     if config.split == "given":
         database.execute(sql.SPLIT_GIVEN)
         return
-    query = sql.SPLIT_PER_USER if config.split == "per_user" else sql.SPLIT_GLOBAL
-    database.execute(query, {"test_fraction": config.test_fraction, "valid_fraction": config.valid_fraction})
+    if config.split == "per_user":
+        database.execute(sql.SPLIT_PER_USER, shares)
+        return
+    if config.split == "rolling" and config.rolling is not None:
+        newest = _value(database, "SELECT coalesce(max(timestamp), 0) FROM kept")
+        _, valid_from, test_from = config.rolling.bounds(newest)
+    elif config.windows is not None:
+        valid_from, test = config.windows.valid, config.windows.test
+        half = {"first": valid_from, "test_fraction": 0.5, "valid_fraction": 0.5}
+        test_from = test if test is not None else _bounds(database, half)[1]
+    else:
+        valid_from, test_from = _bounds(database, {"first": -(2**62), **shares})
+    database.execute(sql.SPLIT_AT, {"valid_from": valid_from, "test_from": test_from})
+
+
+def _bounds(database: duckdb.DuckDBPyConnection, values: dict[str, float]) -> tuple[int, int]:
+    """First seconds of valid and of test; after the end of time where no row is left for one."""
+    row = database.execute(sql.GLOBAL_BOUNDS, values).fetchall()[0]
+    never = 2**62
+    return (never if row[0] is None else int(row[0])), (never if row[1] is None else int(row[1]))
+
+
+def _value(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> int:
+    return int(database.execute(query, values or {}).fetchall()[0][0])
 
 
 def _statistics(database: duckdb.DuckDBPyConnection, raw: RawData) -> dict[str, Any]:
-    def value(query: str) -> int:
-        row = database.execute(query).fetchone()
-        return int(row[0]) if row else 0
-
     splits = {}
     for split, rows, positives, users, items, warm, first, last in database.execute(sql.PER_SPLIT).fetchall():
         splits[split] = {
@@ -127,17 +218,14 @@ def _statistics(database: duckdb.DuckDBPyConnection, raw: RawData) -> dict[str, 
             "first_timestamp": first,
             "last_timestamp": last,
         }
-    kept, items = value("SELECT count(*) FROM kept"), value("SELECT count(*) FROM items")
+    items = _value(database, "SELECT count(*) FROM items")
     return {
-        "source": raw.name,
-        "label_source": "label" if raw.has_labels else "rating",
-        "rows_read": raw.interactions.num_rows,
-        "duplicates_dropped": value("SELECT count(*) FROM raw") - kept,
-        "users": value("SELECT count(*) FROM users"),
+        "users": _value(database, "SELECT count(*) FROM users"),
         "items": items,
         "items_without_interactions": raw.items.num_rows - items,
         "splits": {split: splits[split] for split in SPLITS if split in splits},
-        "uauc_users_test": value(sql.UAUC_USERS),
+        "uauc_users_test": _value(database, sql.UAUC_USERS),
+        "burst_rows": _value(database, sql.BURST_ROWS),
     }
 
 

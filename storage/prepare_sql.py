@@ -1,67 +1,90 @@
 """The queries of `storage.prepare`, in the order in which they run; each makes one table from the ones before.
 
-Words: `file_row` is the row number in the source; a moment is all rows of one user with one timestamp. Nothing depends
-on the order in which DuckDB happens to see rows: wherever order matters, an ORDER BY over a unique key decides.
+Words: `file_row` is the row number in the source; a moment is all rows of one user with one timestamp; `u` and `i` are
+codes of raw ids that only these queries know. Nothing depends on the order in which DuckDB happens to see rows: wherever
+order matters, an ORDER BY over a unique key decides.
 """
 
 from __future__ import annotations
 
-DEDUPLICATED = """
-CREATE TABLE kept AS
-SELECT * FROM raw
-QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY timestamp DESC, file_row DESC) = 1
-"""
-"""Of the rows of one (user, item) pair the last one."""
-
 USERS_BY_ID = "SELECT DISTINCT user_id FROM raw ORDER BY user_id"
+
+CODES = "CREATE TABLE {table} AS SELECT {id}, CAST(row_number() OVER () AS INTEGER) AS {code} FROM (SELECT DISTINCT {id} FROM raw)"
+
+CODED = """
+CREATE TABLE kept AS
+SELECT u, i, label, timestamp, split, file_row
+FROM raw JOIN user_codes USING (user_id) JOIN item_codes USING (item_id)
+"""
+"""Ids as integers: every later query moves a third of the bytes."""
+
+REPEATED = """
+CREATE TABLE repeated AS
+WITH pairs AS (SELECT u, i FROM kept GROUP BY u, i HAVING count(*) > 1)
+SELECT file_row, row_number() OVER (PARTITION BY u, i ORDER BY timestamp {order}, file_row {order}) AS place
+FROM kept JOIN pairs USING (u, i)
+"""
+"""Rows of (user, item) pairs that occur more than once; the one with place 1 stays."""
+
+DEDUPLICATED = "DELETE FROM kept WHERE file_row IN (SELECT file_row FROM repeated WHERE place > 1)"
+
+RARE = """
+DELETE FROM kept
+WHERE u IN (SELECT u FROM kept GROUP BY u HAVING count(*) < $core)
+   OR i IN (SELECT i FROM kept GROUP BY i HAVING count(*) < $core)
+"""
+"""One pass of the k-core: both counts are taken before any row goes."""
+
+OUTSIDE = "DELETE FROM kept WHERE timestamp < $first OR timestamp >= $until"
 
 SPLIT_GIVEN = "CREATE TABLE divided AS SELECT * FROM kept"
 
 SPLIT_PER_USER = """
 CREATE TABLE divided AS
 WITH moments AS (
-    SELECT user_id, timestamp, count(*) AS size,
-           coalesce(sum(count(*)) OVER (PARTITION BY user_id ORDER BY timestamp DESC
+    SELECT u, timestamp, count(*) AS size,
+           coalesce(sum(count(*)) OVER (PARTITION BY u ORDER BY timestamp DESC
                                         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS later,
-           sum(count(*)) OVER (PARTITION BY user_id) AS total
-    FROM kept GROUP BY user_id, timestamp
+           sum(count(*)) OVER (PARTITION BY u) AS total
+    FROM kept GROUP BY u, timestamp
 )
 SELECT kept.* EXCLUDE (split),
        CASE WHEN later + size / 2 < round(total * $test_fraction) THEN 'test'
             WHEN later + size / 2 < round(total * ($test_fraction + $valid_fraction)) THEN 'valid'
             ELSE 'train' END AS split
-FROM kept JOIN moments USING (user_id, timestamp)
+FROM kept JOIN moments USING (u, timestamp)
 """
 """A moment goes where its middle row falls, counted from the user's end. For moments of one row this is the last
 round(n * fraction) rows; a longer one is never divided, so a user's train rows are strictly earlier than the valid
 rows, and those strictly earlier than the test rows."""
 
-SPLIT_GLOBAL = """
-CREATE TABLE divided AS
-WITH ranked AS (
-    SELECT timestamp, row_number() OVER (ORDER BY timestamp DESC, file_row DESC) AS place, count(*) OVER () AS total
-    FROM kept
-),
-bounds AS (
-    SELECT min(timestamp) FILTER (place <= round(total * ($test_fraction + $valid_fraction))) AS valid_from,
-           min(timestamp) FILTER (place <= round(total * $test_fraction)) AS test_from
-    FROM ranked
+GLOBAL_BOUNDS = """
+WITH seconds AS (SELECT timestamp, count(*) AS size FROM kept WHERE timestamp >= $first GROUP BY timestamp),
+counted AS (
+    SELECT timestamp, sum(size) OVER (ORDER BY timestamp DESC) - size AS later, sum(size) OVER () AS total FROM seconds
 )
-SELECT kept.* EXCLUDE (split),
-       CASE WHEN timestamp >= test_from THEN 'test' WHEN timestamp >= valid_from THEN 'valid' ELSE 'train' END AS split
-FROM kept, bounds
+SELECT min(timestamp) FILTER (later < round(total * ($test_fraction + $valid_fraction))),
+       min(timestamp) FILTER (later < round(total * $test_fraction))
+FROM counted
 """
 """One time line: the first row of a share gives its bound, and all rows of that second are on the later side."""
+
+SPLIT_AT = """
+CREATE TABLE divided AS
+SELECT * EXCLUDE (split),
+       CASE WHEN timestamp >= $test_from THEN 'test' WHEN timestamp >= $valid_from THEN 'valid' ELSE 'train' END AS split
+FROM kept
+"""
 
 VOCABULARY = """
 CREATE TABLE {table} AS
 WITH firsts AS (
-    SELECT {id}, min(timestamp) AS first_timestamp,
+    SELECT {id}, {code}, first_timestamp,
            CASE WHEN regexp_full_match({id}, '[0-9]{{1,30}}') THEN CAST({id} AS HUGEINT) END AS number
-    FROM divided GROUP BY {id}
+    FROM (SELECT {code}, min(timestamp) AS first_timestamp FROM divided GROUP BY {code}) JOIN {codes} USING ({code})
 ),
 numeric AS (SELECT count(number) = count(*) AS all_numbers FROM firsts)
-SELECT {id}, CAST(row_number() OVER (
+SELECT {id}, {code}, CAST(row_number() OVER (
            ORDER BY first_timestamp, CASE WHEN all_numbers THEN number END, {id}) AS INTEGER) AS {idx}
 FROM firsts, numeric
 """
@@ -69,51 +92,41 @@ FROM firsts, numeric
 
 NUMBERED = """
 CREATE TABLE numbered AS
-WITH train_users AS (SELECT DISTINCT user_id FROM divided WHERE split = 'train'),
-     train_items AS (SELECT DISTINCT item_id FROM divided WHERE split = 'train')
-SELECT divided.*, user_idx, item_idx,
-       user_id IN (FROM train_users) AND item_id IN (FROM train_items) AS not_cold
-FROM divided JOIN users USING (user_id) JOIN items USING (item_id)
+WITH train_users AS (SELECT DISTINCT u FROM divided WHERE split = 'train'),
+     train_items AS (SELECT DISTINCT i FROM divided WHERE split = 'train')
+SELECT user_idx, item_idx, label, timestamp, split, file_row,
+       u IN (FROM train_users) AND i IN (FROM train_items) AS not_cold
+FROM divided JOIN users USING (u) JOIN items USING (i)
 """
 
-HISTORY_ROWS = """
-CREATE TABLE histories AS
-SELECT user_idx,
-       list(item_idx ORDER BY timestamp, file_row) AS items,
-       list(label ORDER BY timestamp, file_row) AS labels
-FROM numbered WHERE {eligible} GROUP BY user_idx
+HISTORY_ROWS = "SELECT item_idx, label FROM numbered WHERE {eligible} ORDER BY user_idx, timestamp, file_row"
+"""All rows that may stand in a history, by user, oldest first: a row's history is a slice of this."""
+
+HISTORY_STARTS = """
+SELECT users.user_idx, count(numbered.user_idx) FROM users
+LEFT JOIN (SELECT user_idx FROM numbered WHERE {eligible}) AS numbered USING (user_idx)
+GROUP BY users.user_idx ORDER BY users.user_idx
 """
-"""Per user all rows that may stand in a history, oldest first; a row's history is a prefix of it, cut at its length."""
 
 SAMPLES = """
 CREATE TABLE samples AS
-WITH counted AS (
-    SELECT *, CAST(coalesce(sum(CASE WHEN {eligible} THEN 1 ELSE 0 END) OVER (
-        PARTITION BY user_idx ORDER BY {order}), 0) AS BIGINT) AS earlier
-    FROM numbered
-)
-SELECT user_id, item_id, user_idx, item_idx, label, timestamp, split, not_cold, file_row,
-       CASE WHEN earlier = 0 THEN [] ELSE items[greatest(earlier - $max_history, 0) + 1 : earlier] END
-           AS history_item_idx,
-       CASE WHEN earlier = 0 THEN [] ELSE labels[greatest(earlier - $max_history, 0) + 1 : earlier] END
-           AS history_label
-FROM counted LEFT JOIN histories USING (user_idx)
+SELECT user_idx, item_idx, label, timestamp, split, not_cold, CAST({earlier} AS INTEGER) AS earlier
+FROM numbered ORDER BY timestamp, user_idx, item_idx
 """
-"""One prefix per row by the number of eligible earlier rows: no self-join, one list per user. The target is not in it,
-since a pair (user, item) has one row."""
+"""Each row with the number of rows of its user that may stand in its history. The target is never one of them, since a
+pair (user, item) has one row."""
 
-STRICTLY_EARLIER = "timestamp RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
-EARLIER_IN_FILE = "timestamp, file_row ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
-
-SAMPLES_OF = """
-SELECT user_id, item_id, user_idx, item_idx, label, timestamp, split, not_cold, history_item_idx, history_label
-FROM samples WHERE split = $split ORDER BY timestamp, user_idx, item_idx, file_row
+STRICTLY_EARLIER = """
+(sum(CASE WHEN {eligible} THEN 1 ELSE 0 END) OVER (PARTITION BY user_idx ORDER BY timestamp)
+ - sum(CASE WHEN {eligible} THEN 1 ELSE 0 END) OVER (PARTITION BY user_idx, timestamp))
+"""
+"""Up to and with this moment, less this moment."""
+EARLIER_IN_FILE = """
+coalesce(sum(CASE WHEN {eligible} THEN 1 ELSE 0 END) OVER (PARTITION BY user_idx ORDER BY timestamp, file_row
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
 """
 
-INTERACTIONS = """
-SELECT user_id, item_id, user_idx, item_idx, label, timestamp, split
-FROM numbered ORDER BY timestamp, user_idx, item_idx, file_row
-"""
+ROWS_IN_ORDER = "SELECT user_idx, item_idx, label, timestamp, split, not_cold, earlier FROM samples"
 
 ITEMS = """
 SELECT item_idx, item_id, title, keywords FROM items JOIN raw_items USING (item_id) ORDER BY item_idx
@@ -132,3 +145,13 @@ SELECT count(*) FROM (
 )
 """
 """Users with both classes (and so at least two rows) among their test rows."""
+
+BURST_ROWS = (
+    "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM numbered GROUP BY user_idx, timestamp HAVING n > 1)"
+)
+"""Rows that share their second with another row of the same user."""
+
+EARLIER_QUARTILES = """
+SELECT split, quantile_disc(least(earlier, $max_history), [0.25, 0.5, 0.75]) AS quartiles,
+       CAST(count(*) FILTER (earlier = 0) AS BIGINT) AS empty FROM samples GROUP BY split
+"""

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["CLUSTERS", "ENCODER_SCORES", "INTERACTIONS", "ITEMS", "PREDICTIONS", "REFLECTIONS", "SAMPLES", "WRONG"]
+__all__ = [
+    "CLUSTERS",
+    "ENCODER_SCORES",
+    "INTERACTIONS",
+    "ITEMS",
+    "PREDICTIONS",
+    "REFLECTIONS",
+    "REJECTED",
+    "SAMPLES",
+    "WRONG",
+]
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
@@ -61,6 +71,16 @@ SAMPLES = _schema(
         _column("not_cold", pa.bool_(), "user and item both occur in train"),
         _column("history_item_idx", _IDX_LIST, "earlier items of the user, oldest first, newest last"),
         _column("history_label", _LABEL_LIST, "their labels"),
+    ],
+)
+
+REJECTED = _schema(
+    "rejected",
+    1,
+    [
+        _column("file", pa.string(), "name of the source file"),
+        _column("row", pa.int64(), "data row in the file, from 1"),
+        _column("reason", pa.string(), "what was found and what was expected"),
     ],
 )
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
+
+from storage.readers.rejected import Rejected
 
 USER, ITEM, RATING, LABEL, TIMESTAMP, SPLIT = "user_id", "item_id", "rating", "label", "timestamp", "split"
 TITLE, KEYWORDS = "title", "keywords"
 SPLITS = ("train", "valid", "test")
+FILE_ROW = "file_row"
 
 
 @dataclass(frozen=True)
 class RawData:
     """The checked content of a source."""
 
-    interactions: pa.Table
+    interactions: pa.Table | Callable[[], Iterator[pa.Table]]
     """user_id string, item_id string, timestamp int64 (seconds since 1970-01-01 UTC), rating float64 or label int8 (0
-    or 1; a label wins where a source has both), and split string where the source has one; rows in file order."""
+    or 1; a label wins where a source has both), and split string where the source has one; rows in file order. A
+    function gives them in chunks, each time anew; bad rows go to `rejected` on the way."""
 
     items: pa.Table
     """item_id string (unique, every item of `interactions` is there), title string, keywords string ("" if unknown)."""
@@ -28,12 +34,57 @@ class RawData:
     name: str
     """The source as a person calls it: a registered name, or a folder's name."""
 
+    rejected: Rejected = field(default_factory=Rejected)
+    """Filled while the interactions are read."""
+
+    names: tuple[str, ...] = ()
+    """Columns of the interactions where they come in chunks."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the interactions."""
+        return tuple(self.interactions.column_names) if isinstance(self.interactions, pa.Table) else self.names
+
     @property
     def has_labels(self) -> bool:
         """Whether the source brings labels instead of ratings."""
-        return LABEL in self.interactions.column_names
+        return LABEL in self.columns
 
     @property
     def has_split(self) -> bool:
         """Whether the source brings its own split."""
-        return SPLIT in self.interactions.column_names
+        return SPLIT in self.columns
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """The interactions, some at a time."""
+        self.rejected.clear()
+        if isinstance(self.interactions, pa.Table):
+            yield self.interactions
+        else:
+            yield from self.interactions()
+
+    def table(self) -> pa.Table:
+        """All interactions at once.
+
+        Raises:
+            DataError: the first bad row.
+        """
+        whole = pa.concat_tables(list(self.chunks()))
+        self.rejected.check(whole.num_rows + self.rejected.rows, 0)
+        return whole
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The interactions with `file_row` (int64, their place from 0) as a stream."""
+        types = {USER: pa.string(), ITEM: pa.string(), RATING: pa.float64(), LABEL: pa.int8(), SPLIT: pa.string()}
+        schema = pa.schema(
+            [*(pa.field(name, types.get(name, pa.int64())) for name in self.columns), pa.field(FILE_ROW, pa.int64())]
+        )
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            start = 0
+            for chunk in self.chunks():
+                place = pa.array(np.arange(start, start + chunk.num_rows))
+                start += chunk.num_rows
+                yield from chunk.append_column(FILE_ROW, place).cast(schema).to_batches()
+
+        return pa.RecordBatchReader.from_batches(schema, batches())

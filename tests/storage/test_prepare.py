@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +15,37 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from storage.prepare import PreparedData, prepare
+from storage import prepare as module
 from storage.readers.raw import RawData
 from storage.readers.registry import read_source
 from storage.schemas import INTERACTIONS, ITEMS, SAMPLES
+from storage.tables import read_table
 from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The files of a preparation, read back."""
+
+    interactions: pa.Table
+    items: pa.Table
+    samples: dict[str, pa.Table]
+    statistics: dict[str, Any]
+
+
+def prepare(raw: RawData, config: DataConfig, seed: int) -> PreparedData:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        statistics = module.prepare(raw, config, seed, folder)
+        samples = {s: read_table(folder / f"samples_{s}.parquet", SAMPLES) for s in ("train", "valid", "test")}
+        interactions = read_table(folder / "interactions.parquet", INTERACTIONS)
+        items = read_table(folder / "items.parquet", ITEMS)
+        rows = sum(table.num_rows for table in samples.values())
+        assert statistics["rows_read"] == rows + statistics["rejected"] + sum(statistics["filtered"].values())
+        assert interactions.num_rows == rows
+        return PreparedData(interactions, items, samples, statistics)
+
 
 Row = tuple[str, str, int, int, str]
 """user, item, label, timestamp, split"""
@@ -93,7 +122,7 @@ def test_ids_follow_the_first_timestamp_then_the_number() -> None:
 def test_the_last_of_equal_pairs_stays_and_is_counted() -> None:
     rows = [*ONE_USER, ("u", "a", 0, 15, "train"), ("u", "b", 1, 20, "train")]
     prepared = prepare(raw(rows), DataConfig(split="given"), 7)
-    assert prepared.statistics["duplicates_dropped"] == 2
+    assert prepared.statistics["filtered"]["duplicates"] == 2
     assert histories(prepared)["u", "d"] == [("a", 0), ("c", 1), ("b", 1)]
 
 
@@ -162,6 +191,59 @@ def test_what_cannot_be_prepared_is_named() -> None:
         prepare(raw(ONE_USER, with_split=False), DataConfig(valid_fraction=0.01), 7)
     with pytest.raises(DataError, match=r"all 3 train labels of made-up are 1.*positive_threshold"):
         prepare(raw([(u, i, 1, t, s) for u, i, _, t, s in ONE_USER]), DataConfig(split="given"), 7)
+
+
+def test_k_core_once_and_until_nothing_changes() -> None:
+    # Item e has one row; without it user w is left with one, and then item b with one.
+    pairs = ["ua", "va", "xa", "ud", "vd", "xd", "wb", "we", "ub", "yc"]
+    rows: list[Row] = [(p[0], p[1], n % 2, n, "") for n, p in enumerate(pairs)]
+
+    for passes in ("once", "iterative"):
+        data = raw(
+            [(u, i, y, t, ("train", "train", "train", "valid", "test", "test")[t % 6]) for u, i, y, t, _ in rows]
+        )
+        config = DataConfig(split="given", k_core=2, k_core_passes=passes)  # type: ignore[arg-type]
+        prepared = prepare(data, config, 7)
+        kept, before = list(pairs), None
+        while kept != before:
+            before = kept
+            users, items = Counter(p[0] for p in kept), Counter(p[1] for p in kept)
+            kept = [p for p in kept if users[p[0]] >= 2 and items[p[1]] >= 2]
+            if passes == "once":
+                break
+        found = {r["user_id"] + r["item_id"] for r in prepared.interactions.to_pylist()}
+        assert found == set(kept)
+        assert prepared.statistics["filtered"]["rare"] == len(pairs) - len(kept)
+
+
+def test_windows_by_date_and_rolling_days() -> None:
+    day = 86_400
+    rows: list[Row] = [(f"u{d % 3}", f"i{d}", (d // 3) % 2, d * day, "") for d in range(20)]
+    dates = {"train_from": "1970-01-03", "valid_from": "1970-01-10", "test_from": "1970-01-15", "until": "1970-01-18"}
+    config = DataConfig.model_validate({"split": "global", "windows": dates})
+    prepared = prepare(raw(rows, with_split=False), config, 7)
+    by_split = {s: sorted(t.column("timestamp").to_numpy() // day) for s, t in prepared.samples.items()}
+    assert by_split == {"train": list(range(2, 9)), "valid": list(range(9, 14)), "test": list(range(14, 17))}
+    assert prepared.statistics["filtered"]["outside_window"] == 5
+    assert all(i not in {"i0", "i1"} for history in histories(prepared).values() for i, _ in history)
+
+    halved = DataConfig.model_validate({"split": "global", "windows": {**dates, "test_from": None}})
+    sizes = {s: t.num_rows for s, t in prepare(raw(rows, with_split=False), halved, 7).samples.items()}
+    assert sizes == {"train": 7, "valid": 4, "test": 4}
+
+    days = {"train_days": 6, "valid_days": 2, "test_days": 3}
+    rolling = DataConfig.model_validate({"split": "rolling", "rolling": days})
+    found = prepare(raw(rows, with_split=False), rolling, 7).samples
+    by_split = {s: sorted(t.column("timestamp").to_numpy() // day) for s, t in found.items()}
+    assert by_split == {"train": list(range(9, 15)), "valid": [15, 16], "test": [17, 18, 19]}
+
+
+def test_duplicates_first_and_error() -> None:
+    rows = [*ONE_USER, ("u", "a", 0, 15, "train")]
+    first = prepare(raw(rows), DataConfig(split="given", duplicates="first"), 7)
+    assert histories(first)["u", "d"][0] == ("a", 1)
+    with pytest.raises(DataError, match="1 rows of made-up repeat a pair"):
+        prepare(raw(rows), DataConfig(split="given", duplicates="error"), 7)
 
 
 ROWS = st.lists(

@@ -26,7 +26,7 @@ def folder(tmp_path: Path, rows: str = ROWS, items: str = ITEMS) -> str:
 
 def test_a_csv_folder_in_file_order(tmp_path: Path) -> None:
     raw = read_source(folder(tmp_path))
-    assert raw.interactions.to_pydict() == {
+    assert raw.table().to_pydict() == {
         "user_id": ["u1", "u1", "u2"],
         "item_id": ["a", "b", "a"],
         "timestamp": [100, 100, 90],
@@ -53,7 +53,7 @@ def test_a_parquet_folder_with_labels_split_numeric_ids_and_times(tmp_path: Path
     pq.write_table(pa.table(rows), tmp_path / "interactions.parquet")
     pq.write_table(pa.table(items), tmp_path / "items.parquet")
     raw = read_source(str(tmp_path))
-    assert raw.interactions.to_pydict() == {
+    assert raw.table().to_pydict() == {
         "user_id": ["7", "8"],
         "item_id": ["1", "2"],
         "timestamp": [100, 200],
@@ -90,8 +90,8 @@ def test_the_digest_follows_the_two_files_and_not_the_place(tmp_path: Path) -> N
         (ROWS.replace(",90", ",90.5"), r"timestamp is '90\.5' in data row 3; expected whole seconds"),
         (ROWS.replace(",90", ",978300760000"), "timestamp is '978300760000' in data row 3; expected seconds"),
         (ROWS.replace("u2,", ","), "user_id is '' in data row 3"),
-        (ROWS.replace("u2,a", "u2,z"), r"item_id 'z' in data row 3 has no row in items\.csv"),
-        (ROWS + "u3,a\n", r"interactions\.csv cannot be read"),
+        (ROWS.replace("u2,a", "u2,z"), r"item_id is 'z' in data row 3; expected an item with a title in items\.csv"),
+        (ROWS + "u3,a\n", r"interactions\.csv: line 'u3,a' has 2 columns in data row 4; expected 4 columns"),
         (ROWS.replace("rating", "label"), "label is '4' in data row 1; expected 0 or 1"),
         (
             "user_id,item_id,label,timestamp,split\nu,a,1,5,train\nu,b,0,6,dev\n",
@@ -101,7 +101,7 @@ def test_the_digest_follows_the_two_files_and_not_the_place(tmp_path: Path) -> N
 )
 def test_unusable_interactions(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        read_source(folder(tmp_path, rows))
+        read_source(folder(tmp_path, rows)).table()
     assert "\n" not in str(caught.value)
 
 
@@ -133,7 +133,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "interactions.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(DataError, match=r"interactions\.parquet cannot be read"):
-        read_source(str(tmp_path))
+        read_source(str(tmp_path)).table()
 
 
 def test_traps_of_the_recbole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_traps_of_the_recbole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         )
     monkeypatch.setattr(ml100k, "ml100k_wheel", lambda: wheel)
     raw = read_source("ml-100k")
-    assert raw.interactions.to_pydict() == {
+    assert raw.table().to_pydict() == {
         "user_id": ["10", "9"],
         "item_id": ["2", "1"],
         "rating": [3.0, 5.0],
@@ -168,8 +168,8 @@ def test_traps_of_the_recbole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.skipif(not (cache_folder() / RECBOLE.file_name).is_file(), reason="make setup fetches the wheel")
 def test_the_real_movielens_100k() -> None:
     raw = read_source("ml-100k")
-    assert (raw.interactions.num_rows, raw.items.num_rows) == (100_000, 1_682)
-    assert len(raw.interactions.column("user_id").unique()) == 943
-    assert sorted(raw.interactions.column("rating").unique().to_pylist()) == [1, 2, 3, 4, 5]
+    assert (raw.table().num_rows, raw.items.num_rows) == (100_000, 1_682)
+    assert len(raw.table().column("user_id").unique()) == 943
+    assert sorted(raw.table().column("rating").unique().to_pylist()) == [1, 2, 3, 4, 5]
     assert len(set(raw.items.column("title").to_pylist())) < 1_682  # titles do not identify items
     assert source_digest("ml-100k") == raw.digest == RECBOLE.sha256

@@ -25,7 +25,7 @@ def test_the_folder_is_a_source_and_holds_the_truth(tmp_path: Path) -> None:
     seen: list[int] = []
     assert write_synthetic(SPEC, tmp_path / "made", seen.append) == seen[-1] == 250
     raw, expected = read_source(str(tmp_path / "made")), synthetic(SPEC)
-    assert raw.interactions.column("user_id").to_pylist() == [str(u) for u in expected.interactions.user_id]
+    assert raw.table().column("user_id").to_pylist() == [str(u) for u in expected.interactions.user_id]
     assert raw.items.column("title").to_pylist() == expected.titles
     users = pq.read_table(tmp_path / "made" / "truth" / "users.parquet")
     assert np.array_equal(users.column("cluster").to_numpy(), expected.truth.user_cluster)

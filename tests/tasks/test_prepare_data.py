@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storage.schemas import INTERACTIONS, ITEMS, SAMPLES
+from storage.schemas import INTERACTIONS, ITEMS, REJECTED, SAMPLES
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tables import read_table
 from storage.tracking import NullTracker
@@ -53,7 +53,7 @@ def test_files_and_statistics(store: ArtifactStore, source: Path) -> None:
     statistics = json.loads((folder / "statistics.json").read_text())
     assert {split: values["rows"] for split, values in statistics["splits"].items()} == store.manifest(ref)["rows"]
     assert store.manifest(ref)["rows"] == {"train": 192, "valid": 24, "test": 24}
-    assert (statistics["users"], statistics["items"], statistics["duplicates_dropped"]) == (12, 20, 0)
+    assert (statistics["users"], statistics["items"], statistics["filtered"]["duplicates"]) == (12, 20, 0)
     assert read_table(folder / "interactions.parquet", INTERACTIONS).num_rows == 240
     assert read_table(folder / "items.parquet", ITEMS).column("keywords")[0].as_py() == "Drama, War"
     for split, rows in store.manifest(ref)["rows"].items():
@@ -89,6 +89,17 @@ def test_a_bad_value_publishes_nothing(store: ArtifactStore, source: Path) -> No
     text = (source / "interactions.csv").read_text()
     (source / "interactions.csv").write_text(text.replace("u0,i1,2,", "u0,i1,two,"))
     with pytest.raises(DataError, match=r"interactions\.csv: rating is 'two' in data row 2"):
-        run(store, source)
+        run(store, source, max_rejected=0)
     assert not list((store.root / "artifacts").rglob("manifest.json"))
     assert not list((store.root / "building").iterdir())
+
+
+def test_a_few_bad_rows_are_kept_apart_and_counted(store: ArtifactStore, source: Path) -> None:
+    text = (source / "interactions.csv").read_text()
+    (source / "interactions.csv").write_text(text.replace("u0,i1,2,", "u0,i1,two,"))
+    ref, _ = run(store, source)
+    statistics = json.loads((store.path(ref) / "statistics.json").read_text())
+    assert (statistics["rows_read"], statistics["rejected"]) == (240, 1)
+    assert read_table(store.path(ref) / "rejected.parquet", REJECTED).to_pylist() == [
+        {"file": "interactions.csv", "row": 2, "reason": "rating is 'two'; expected a number"}
+    ]

@@ -2,11 +2,71 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from thinkrec_core.config.base import Frozen
+
+DAY = 86_400
+
+
+class WindowsConfig(Frozen):
+    """Three windows on one time line, by date (UTC); rows outside are filtered, from histories too."""
+
+    train_from: date
+    """First day of train."""
+    valid_from: date
+    """First day of valid."""
+    test_from: date | None = None
+    """First day of test; null halves the rows from `valid_from` on by time."""
+    until: date
+    """First day after test."""
+
+    @property
+    def first(self) -> int:
+        """`train_from` in seconds since 1970."""
+        return _second(self.train_from)
+
+    @property
+    def valid(self) -> int:
+        """`valid_from` in seconds since 1970."""
+        return _second(self.valid_from)
+
+    @property
+    def test(self) -> int | None:
+        """`test_from` in seconds since 1970, or None."""
+        return None if self.test_from is None else _second(self.test_from)
+
+    @property
+    def end(self) -> int:
+        """`until` in seconds since 1970."""
+        return _second(self.until)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        days = [day for day in (self.train_from, self.valid_from, self.test_from, self.until) if day is not None]
+        if days != sorted(set(days)):
+            raise ValueError(f"windows begin at {', '.join(map(str, days))}, which do not rise")
+        return self
+
+
+class RollingConfig(Frozen):
+    """Windows in days that end with the newest row: for reruns on growing data."""
+
+    train_days: int = Field(365, ge=1)
+    """Length of train."""
+    valid_days: int = Field(30, ge=1)
+    """Length of valid."""
+    test_days: int = Field(30, ge=1)
+    """Length of test."""
+
+    def bounds(self, newest: int) -> tuple[int, int, int]:
+        """First seconds of train, valid and test where the newest row has the timestamp `newest`."""
+        test = newest + 1 - self.test_days * DAY
+        valid = test - self.valid_days * DAY
+        return valid - self.train_days * DAY, valid, test
 
 
 class DataConfig(Frozen):
@@ -22,8 +82,33 @@ class DataConfig(Frozen):
     positive_threshold: float = 4.0
     """label = rating >= positive_threshold; unused where the source has labels."""
 
-    split: Literal["per_user", "global", "given"] = "per_user"
-    """`per_user`: each user's last rows by time; `global`: one time line for all users; `given`: the source's column."""
+    split: Literal["per_user", "global", "given", "rolling"] = "per_user"
+    """`per_user`: each user's last rows by time; `global`: one time line for all users, by fraction or by `windows`;
+    `given`: the source's column; `rolling`: days that end with the newest row."""
+
+    windows: WindowsConfig | None = None
+    """Dates of the `global` split; null divides by the fractions."""
+
+    rolling: RollingConfig | None = None
+    """Days of the `rolling` split."""
+
+    format: str = "auto"
+    """Format of `source`, as `thinkrec data prepare --format` takes it; `auto` looks at the files."""
+
+    columns: dict[str, str] = Field({})
+    """Names in a `table` source: {user: uid, item: iid, ...}."""
+
+    duplicates: Literal["last", "first", "error"] = "last"
+    """Which row of a repeated (user, item) pair stays, by time."""
+
+    k_core: int = Field(0, ge=0)
+    """Keep users and items with at least this many rows (after duplicates and window); 0 keeps all."""
+
+    k_core_passes: Literal["iterative", "once"] = "iterative"
+    """`iterative`: until nothing changes; `once`: counts before filtering, as the published Books and Yelp tables."""
+
+    max_rejected: float = Field(0.01, ge=0, le=1)
+    """Largest share of rows that may be rejected as unusable before the stage stops."""
 
     valid_fraction: float = Field(0.1, gt=0, lt=0.5)
     """Share of rows for validation (per user or of all rows by time)."""
@@ -42,9 +127,21 @@ class DataConfig(Frozen):
     """Keep a seeded sample of this many users (quick looks); null keeps all."""
 
     @model_validator(mode="after")
+    def _split_fits(self) -> Self:
+        if (self.split == "rolling") != (self.rolling is not None):
+            raise ValueError(f"split is {self.split} but rolling is {self.rolling}: give both or neither")
+        if self.windows is not None and self.split != "global":
+            raise ValueError(f"windows belong to the split global, not {self.split}")
+        return self
+
+    @model_validator(mode="after")
     def _fractions_leave_train_rows(self) -> Self:
         if self.valid_fraction + self.test_fraction > 0.8:
             raise ValueError(
                 f"valid_fraction {self.valid_fraction} + test_fraction {self.test_fraction} leave less than 20% to train on"
             )
         return self
+
+
+def _second(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())

@@ -1,0 +1,102 @@
+"""The Parquet files of the data artifact, written in batches; histories are slices of one flat array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from storage import prepare_sql as sql
+from storage.readers.raw import SPLITS
+from storage.schemas import INTERACTIONS, ITEMS, SAMPLES
+from storage.tables import write_table
+
+BATCH = 500_000
+"""Rows written at a time, cut at multiples of it: equal rows give equal bytes, however the engine batches them."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """All rows that may stand in a history, by user, oldest first (E rows of U users)."""
+
+    items: npt.NDArray[np.int32]
+    """(E,)"""
+    labels: npt.NDArray[np.int8]
+    """(E,)"""
+    starts: npt.NDArray[np.int64]
+    """(U+1,) where the rows of user_idx begin; index 0 is padding."""
+    longest: int
+
+    @classmethod
+    def of(cls, items: np.ndarray, labels: np.ndarray, counts: np.ndarray, longest: int) -> Self:
+        """From the rows in order and their number per user 1..U."""
+        starts = np.concatenate([[0, 0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        return cls(items.astype(np.int32), labels.astype(np.int8), starts, longest)
+
+    def lists(self, user_idx: np.ndarray, earlier: np.ndarray) -> tuple[pa.ListArray, pa.ListArray]:
+        """Items and labels of the newest `longest` of the first `earlier` rows of each user; both of R lists."""
+        length = np.minimum(earlier, self.longest).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(length)])
+        begin = self.starts[user_idx] + earlier - length
+        place = np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], length)
+        bounds = pa.array(offsets.astype(np.int32))
+        found = []
+        for name, values in (("history_item_idx", self.items), ("history_label", self.labels)):
+            flat = pa.array(values[place])
+            found.append(pa.ListArray.from_arrays(bounds, flat, type=SAMPLES.field(name).type))
+        return found[0], found[1]
+
+
+def write_prepared(database: duckdb.DuckDBPyConnection, histories: Histories, folder: Path) -> None:
+    """Write the five tables out of `samples`, `users`, `items` and `raw_items`."""
+    write_table(folder / "items.parquet", database.sql(sql.ITEMS).to_arrow_table(), ITEMS)
+    names = {}
+    for table, column, idx in (("users", "user_id", "user_idx"), ("items", "item_id", "item_idx")):
+        found = database.sql(f"SELECT {column} FROM {table} ORDER BY {idx}").to_arrow_table()
+        names[column] = pa.concat_arrays([pa.array([""]), *found.column(0).chunks])
+    with ExitStack() as files:
+
+        def opened(name: str, schema: pa.Schema) -> pq.ParquetWriter:
+            return files.enter_context(pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd"))
+
+        everything = opened("interactions", INTERACTIONS)
+        of_split = {split: opened(f"samples_{split}", SAMPLES) for split in SPLITS}
+        reader = database.sql(sql.ROWS_IN_ORDER).to_arrow_reader(BATCH)
+        for batch in _even(reader):
+            for raw_id, idx in (("user_id", "user_idx"), ("item_id", "item_idx")):
+                batch = batch.append_column(raw_id, names[raw_id].take(batch.column(idx)))
+            everything.write_table(batch.select(INTERACTIONS.names).cast(INTERACTIONS))
+            for split, writer in of_split.items():
+                part = batch.filter(pc.equal(batch.column("split"), split)).combine_chunks()
+                if part.num_rows:
+                    writer.write_table(_samples(part, histories))
+
+
+def _samples(part: pa.Table, histories: Histories) -> pa.Table:
+    items, labels = histories.lists(part.column("user_idx").to_numpy(), part.column("earlier").to_numpy())
+    part = part.append_column("history_item_idx", items).append_column("history_label", labels)
+    return part.select(SAMPLES.names).cast(SAMPLES)
+
+
+def _even(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Tables of exactly `BATCH` rows, the last one shorter: the engine's own batches may vary."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in reader:
+        held.append(batch)
+        rows += batch.num_rows
+        while rows >= BATCH:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, BATCH)
+            held, rows = table.slice(BATCH).to_batches(), rows - BATCH
+    if rows:
+        yield pa.Table.from_batches(held)

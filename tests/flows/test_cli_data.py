@@ -1,0 +1,60 @@
+"""`thinkrec data` as a user types it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def thinkrec(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows.cli", "data", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_synth_then_prepare_twice_gives_equal_bytes(tmp_path: Path) -> None:
+    made = thinkrec(
+        "synth", "--users", "60", "--items", "80", "--rows", "900", "--out", str(tmp_path / "made"), "--json"
+    )
+    assert json.loads(made.stdout)["rows"] == 900
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        result = thinkrec("prepare", str(tmp_path / "made"), "--out", str(folder), "--json")
+        assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert sum(found["rows"].values()) + found["rejected"] + found["filtered"] == 900
+    assert set(found["rows"]) == {"train", "valid", "test"}
+    assert (found["users"], found["seconds"] > 0) == (60, True)
+    one, two = ({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in f.iterdir()} for f in folders)
+    assert one == two
+    assert len(one) == 7
+    again = thinkrec("prepare", str(tmp_path / "made"), "--out", str(folders[0]))
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "is there already" in again.stderr
+
+
+def test_prepare_a_table_and_its_report(tmp_path: Path) -> None:
+    rows = [f"u{u},i{t},{1 + (u + t) % 5},{1000 * u + t},T{t}" for u in range(8) for t in range(20)]
+    (tmp_path / "log.csv").write_text("uid,iid,stars,at,name\n" + "\n".join(rows) + "\n")
+    mapping = "user=uid,item=iid,rating=stars,timestamp=at,title=name"
+    out = str(tmp_path / "out")
+    result = thinkrec("prepare", str(tmp_path / "log.csv"), "--format", "table", "--columns", mapping, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "160 rows of 8 users and 20 items; density 100.0000%" in result.stdout
+    assert "160 rows read; rejected 0; filtered: none" in result.stdout
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    for arguments, part in (
+        (["prepare", str(tmp_path / "none"), "--out", str(tmp_path / "o")], "neither a known data set nor a folder"),
+        (["prepare", str(tmp_path), "--format", "cvs", "--out", str(tmp_path / "o")], "format is 'cvs'"),
+        (["prepare", "x", "--columns", "user", "--out", str(tmp_path / "o")], "is no mapping"),
+        (["synth", "--users", "9", "--rows", "3", "--out", str(tmp_path / "o")], "3 rows for 9 users"),
+    ):
+        result = thinkrec(*arguments)
+        assert (result.returncode, result.stdout) == (2, ""), result.stdout
+        assert part in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
