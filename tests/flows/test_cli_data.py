@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_prepare_a_table_and_its_report(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "160 rows of 8 users and 20 items; density 100.0000%" in result.stdout
     assert "160 rows read; rejected 0; filtered: none" in result.stdout
+
+
+def test_every_command_of_the_guide_runs(tmp_path: Path) -> None:
+    rows = [f"u{u},i{t},{1 + (u + t) % 5},{1000 * u + t},T{t}" for u in range(8) for t in range(20)]
+    (tmp_path / "log.csv").write_text("uid,iid,stars,at,name\n" + "\n".join(rows) + "\n")
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    lines = [line.split("#")[0] for line in guide.splitlines() if line.startswith("thinkrec data ")]
+    assert len(lines) == 3
+    for number, line in enumerate(lines):
+        arguments = shlex.split(line.replace("prepared", f"prepared{number}"))[2:]
+        command = [sys.executable, "-m", "flows.cli", "data", *arguments]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, result.stderr
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
