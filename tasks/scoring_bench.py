@@ -93,7 +93,7 @@ class ScoringBench:
         if not chosen:
             return []
         model, gates = self.model()
-        made = self._make("id", chosen)
+        made = self._make(self.config.scored_prompt, chosen)
         final = scores.get("thinkrec_experts", scores.get("thinkrec_general"))
         told = []
         for index, example in zip(chosen, made, strict=True):
@@ -140,7 +140,9 @@ class ScoringBench:
         general = np.zeros_like(self._gates)
         general[:, 0] = 1
         layers = self.model()[0].causal.config.num_hidden_layers
-        return self._score("id", [general, self._gates], max(0, layers - self.config.experts.last_layers))
+        return self._score(
+            self.config.scored_prompt, [general, self._gates], max(0, layers - self.config.experts.last_layers)
+        )
 
     def _score(self, prompt: PromptKind, settings: list[Scores], shared_layers: int) -> Scores:
         """(V, R) LLM scores without prior."""

@@ -7,24 +7,19 @@ DeepSpeed's own bf16 mode keeps fp32 master copies.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to
+from tasks.worker.parameters import cast_frozen, parameter_groups
 from thinkrec_core.config.training import EngineConfig
 from thinkrec_core.recllm.examples import Batch
 from thinkrec_core.recllm.model import LossSums, RecLLM
 from thinkrec_core.recllm.training import LoopState
-
-LATEST = "latest.json"
-GRADIENT_NORM = 1.0
-"""Differs: gradients are clipped to this norm; the method names no clipping."""
 
 
 class DeepSpeedEngine:
@@ -99,46 +94,22 @@ class DeepSpeedEngine:
 
     def save(self, folder: Path, state: LoopState) -> None:
         """Checkpoint weights that train, optimiser and `state`; the pointer moves last, older checkpoints go."""
-        tag = f"step-{state.step:08d}"
+        tag = checkpoint_tag(state)
         self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
         if self.rank == 0:
-            partial = folder / (LATEST + ".partial")
-            partial.write_text(json.dumps({"tag": tag, "state": state.as_dict()}))
-            os.replace(partial, folder / LATEST)
-            for old in folder.glob("step-*"):
-                if old.name != tag:
-                    shutil.rmtree(old, ignore_errors=True)
+            point_to(folder, tag, state)
         if self.world_size > 1:
             torch.distributed.barrier()
 
     def resume(self, folder: Path) -> LoopState:
         """The state of the last complete checkpoint, with weights and optimiser restored; a fresh state if there is none."""
-        if not (folder / LATEST).is_file():
+        found = last_checkpoint(folder)
+        if found is None:
             return LoopState()
-        pointer: dict[str, Any] = json.loads((folder / LATEST).read_text())
-        self._engine.load_checkpoint(str(folder), tag=pointer["tag"], load_module_strict=False)
-        return LoopState.from_dict(pointer["state"])
+        tag, state = found
+        self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+        return state
 
     def close(self) -> None:
         """Free the engine before the next phase builds its own."""
         self._engine.destroy()
-
-
-def parameter_groups(model: RecLLM, weight_decay: float) -> list[dict[str, Any]]:
-    """Groups "lora" and "projector", each with decay on matrices and none on vectors; empty groups are left out."""
-    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            group = "projector" if name.startswith("projector.") else "lora"
-            groups.setdefault((group, parameter.ndim > 1), []).append(parameter)
-    return [
-        {"name": name, "params": parameters, "weight_decay": weight_decay if matrices else 0.0}
-        for (name, matrices), parameters in sorted(groups.items())
-    ]
-
-
-def cast_frozen(model: RecLLM, dtype: torch.dtype) -> None:
-    """Cast the LM's own frozen weights to `dtype` in place; adapters and projector keep theirs."""
-    for name, parameter in model.lm.named_parameters():
-        if not parameter.requires_grad and "lora_" not in name:
-            parameter.data = parameter.data.to(dtype)

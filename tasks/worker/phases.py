@@ -30,6 +30,7 @@ def phases_of(job: TrainingJob) -> Sequence[PhasePlan]:
     """The phases of `job`, in order.
 
     general, staged: G1 (LoRA, text prompt), G2 (projector, ID prompt). general, joint: both at once on the ID prompt.
+    general, text: G1 alone.
     warm_start: as staged, on recommendation batches only. expert: E (LoRA of the last layers, ID prompt).
     """
     training, share = job.config.training, job.config.training.objective.reasoning_probability
@@ -45,8 +46,11 @@ def phases_of(job: TrainingJob) -> Sequence[PhasePlan]:
     if job.kind == "general" and training.schedule == "joint":
         rates = {"lora": _schedule(lora), "projector": _schedule(lora, projector.learning_rate / lora.learning_rate)}
         return [PhasePlan("joint", "id", True, True, lora, rates, share)]
+    text = PhasePlan("lora", "text", True, False, lora, {"lora": _schedule(lora)}, share)
+    if job.kind == "general" and training.schedule == "text":
+        return [text]
     return [
-        PhasePlan("lora", "text", True, False, lora, {"lora": _schedule(lora)}, share),
+        text,
         PhasePlan("projector", "id", False, True, projector, {"projector": _schedule(projector)}, share),
     ]
 

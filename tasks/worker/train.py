@@ -17,13 +17,17 @@ from safetensors.torch import load_file, save_file
 
 from storage.language_model import save_trained
 from tasks.worker.build import Workbench, is_trainable, model_state, open_workbench
-from tasks.worker.engine import DeepSpeedEngine, cast_frozen
+from tasks.worker.engine import DeepSpeedEngine
 from tasks.worker.job import EVENTS, FAILURE, FINISHED, TrainingJob
+from tasks.worker.parameters import cast_frozen
 from tasks.worker.phases import PhasePlan, phases_of
+from tasks.worker.torch_engine import TorchEngine
+from thinkrec_core.config.training import EngineConfig, OptimisationConfig
 from thinkrec_core.errors import ThinkRecError
 from thinkrec_core.evaluation.auc import auc, uauc
 from thinkrec_core.evaluation.calibration import log_loss
 from thinkrec_core.recllm.adapters import train_only
+from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.objective import ObjectiveWeights
 from thinkrec_core.recllm.plan import BatchPlan
 from thinkrec_core.recllm.scoring import score_examples
@@ -109,10 +113,7 @@ def _run(
     layers = model.causal.config.num_hidden_layers
     train_only(model.lm, plan.lora, max(0, layers - plan.last_layers) if plan.last_layers else 0)  # type: ignore[arg-type]
     model.projector.requires_grad_(plan.projector)
-    micro = optimisation.batch_size // (int(os.environ["WORLD_SIZE"]) * optimisation.accumulation)
-    engine = DeepSpeedEngine(
-        model, training.engine, optimisation.accumulation, micro, optimisation.weight_decay, dtype, device
-    )
+    engine = _engine(model, training.engine, optimisation, dtype, device)
     state = engine.resume(folder)
     model.train()
     if not plan.lora:
@@ -187,6 +188,15 @@ def _run(
     if rank == 0:
         (folder / FINISHED).write_text(json.dumps(state.as_dict()))
     return state
+
+
+def _engine(
+    model: RecLLM, config: EngineConfig, optimisation: OptimisationConfig, dtype: torch.dtype, device: torch.device
+) -> DeepSpeedEngine | TorchEngine:
+    if config.backend == "torch":
+        return TorchEngine(model, optimisation.accumulation, optimisation.weight_decay, dtype, device)
+    micro = optimisation.batch_size // (int(os.environ["WORLD_SIZE"]) * optimisation.accumulation)
+    return DeepSpeedEngine(model, config, optimisation.accumulation, micro, optimisation.weight_decay, dtype, device)
 
 
 def _save(model: Any, path: Path) -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from storage.language_model import ADAPTER, PROJECTOR, adapter_weights, load_base, load_stacked
 from tasks.worker.build import fresh_projector
-from tasks.worker.engine import LATEST
+from tasks.worker.checkpoints import LATEST
 from tasks.worker.job import EVENTS, FINISHED, TrainingJob
 from tests.tiny_model import one_thread, write_tiny_model
 from tests.tiny_world import tiny_world, write_world
@@ -51,7 +51,11 @@ def config(model: Path, **training: Any) -> ThinkRecConfig:
                 "projector": {"multiplier": 3},
             },
             "training": values,
-            "experts": {"last_layers": LAST, "training": SHORT},
+            "experts": {
+                "last_layers": LAST,
+                "training": SHORT,
+                "prompt": "text" if training.get("schedule") == "text" else "id",
+            },
         }
     )
 
@@ -114,12 +118,21 @@ def kill_at_first_checkpoint(child: subprocess.Popen[bytes], scratch: Path) -> N
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """All trainings of this module: `whole`, `broken` (killed, then run again), `staged`, `expert` (from `whole`)."""
+    """All trainings of this module: `whole`, `broken` (killed, then run again), `staged`, `expert` (from `whole`), `text`,
+    and without DeepSpeed `plain` and `plain_broken` (killed, then run again)."""
     made = Runs(tmp_path_factory.mktemp("worker"))
     joint = config(made.model, schedule="joint", steps=STEPS, validate_every=10, accumulation=2)
     whole, broken = made.job("whole", joint), made.job("broken", joint)
     staged = made.job("staged", config(made.model, schedule="staged"))
-    first = [(made.start(job), job) for job in (whole, staged)]
+    torch_joint = config(
+        made.model, schedule="joint", steps=STEPS, validate_every=10, accumulation=2, engine={"backend": "torch"}
+    )
+    plain, plain_broken = made.job("plain", torch_joint), made.job("plain_broken", torch_joint)
+    text = made.job("text", config(made.model, schedule="text", engine={"backend": "torch"}))
+    first = [(made.start(job), job) for job in (whole, staged, plain, text)]
+    killed = made.start(plain_broken)
+    kill_at_first_checkpoint(killed, plain_broken.scratch)
+    assert not (plain_broken.scratch / "joint" / FINISHED).exists(), "killed too late to prove anything"
     killed = made.start(broken)
     kill_at_first_checkpoint(killed, broken.scratch)
     assert not (broken.scratch / "joint" / FINISHED).exists(), "killed too late to prove anything"
@@ -128,7 +141,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     expert = made.job(
         "expert", joint, kind="expert", start_from=whole.output, clusters=made.inputs["clusters"], cluster=1
     )
-    for child, job in [(made.start(job), job) for job in (broken, expert)]:
+    for child, job in [(made.start(job), job) for job in (broken, plain_broken, expert)]:
         finish(child, job)
     return made
 
@@ -145,11 +158,27 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_a_killed_training_ends_with_the_same_weights(runs: Runs) -> None:
-    whole, broken = lora_and_projector(runs.output("whole")), lora_and_projector(runs.output("broken"))
-    for name, value in whole.items():
-        torch.testing.assert_close(broken[name], value, atol=1e-6, rtol=0)
-    assert same(whole, broken)
+@pytest.mark.parametrize(("whole", "broken"), [("whole", "broken"), ("plain", "plain_broken")])
+def test_a_killed_training_ends_with_the_same_weights(runs: Runs, whole: str, broken: str) -> None:
+    ended, resumed = lora_and_projector(runs.output(whole)), lora_and_projector(runs.output(broken))
+    for name, value in ended.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=0)
+    assert same(ended, resumed)
+
+
+def test_plain_torch_takes_the_steps_of_deepspeed(runs: Runs) -> None:
+    curves = [
+        [record["loss"] for record in events(runs.scratch(name)) if "loss" in record] for name in ("whole", "plain")
+    ]
+    assert len(curves[0]) == STEPS
+    torch.testing.assert_close(torch.tensor(curves[1]), torch.tensor(curves[0]), atol=1e-5, rtol=0)
+
+
+def test_a_text_training_has_no_projector_phase(runs: Runs) -> None:
+    assert {record["phase"] for record in events(runs.scratch("text"))} == {"lora"}
+    settings = json.loads((runs.output("text") / "recllm.json").read_text())
+    fresh = fresh_projector(config(runs.model), settings["slot_input_size"], load_base(runs.model, torch.float32))
+    assert same(load_file(runs.output("text") / PROJECTOR), dict(fresh.state_dict()))
 
 
 def test_a_killed_training_leaves_the_same_artifact(runs: Runs) -> None:

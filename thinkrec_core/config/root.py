@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -32,12 +32,21 @@ class ThinkRecConfig(Frozen):
     experts: ExpertsConfig = ExpertsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @property
+    def scored_prompt(self) -> Literal["text", "id"]:
+        """The prompt that a trained model is scored on."""
+        return "text" if self.training.schedule == "text" else "id"
+
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
         if self.evaluation.floor not in self.evaluation.rungs:
             raise ValueError(f"evaluation.floor {self.evaluation.floor} is not among evaluation.rungs")
         if self.llm.max_history > self.data.max_history:
             raise ValueError(f"llm.max_history {self.llm.max_history} exceeds data.max_history {self.data.max_history}")
+        if self.training.schedule == "text" and self.experts.prompt != "text":
+            raise ValueError(
+                "training.schedule text scores text prompts and experts.prompt is id; set experts.prompt=text"
+            )
         for name in ("training", "warm_start"):
             batch = getattr(self, name).batch_size
             ranks = self.training.engine.world_size * getattr(self, name).accumulation

@@ -61,8 +61,10 @@ class OptimisationConfig(Frozen):
 
 
 class EngineConfig(Frozen):
-    """How the DeepSpeed worker runs."""
+    """How the training worker runs."""
 
+    backend: Literal["deepspeed", "torch"] = "deepspeed"
+    """`torch`: the same steps without DeepSpeed, in one process."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     world_size: int = Field(1, ge=1)
     """Processes (GPUs, or CPU processes with gloo)."""
@@ -72,6 +74,15 @@ class EngineConfig(Frozen):
     checkpoint_every: int = Field(800, ge=1)
     """Optimiser steps between checkpoints of a training."""
 
+    @model_validator(mode="after")
+    def _plain_torch_is_one_process(self) -> Self:
+        if self.backend == "torch" and (self.world_size > 1 or self.zero_stage):
+            raise ValueError(
+                f"backend torch with zero_stage {self.zero_stage} and world_size {self.world_size}; it is one process, "
+                "set backend=deepspeed"
+            )
+        return self
+
 
 class TrainingConfig(OptimisationConfig):
     """Training of the general adapter and the projector.
@@ -79,9 +90,9 @@ class TrainingConfig(OptimisationConfig):
     The fields inherited from `OptimisationConfig` are those of G1 (or of the joint training); `projector` holds G2's.
     """
 
-    schedule: Literal["joint", "staged"] = "staged"
+    schedule: Literal["joint", "staged", "text"] = "staged"
     """`staged`: G1 trains LoRA on text prompts, then G2 the projector on ID prompts with LoRA frozen. `joint`: both at
-    once on ID prompts."""
+    once on ID prompts. `text`: G1 alone, scored on text prompts, as TALLRec does; there are no soft tokens."""
     projector: OptimisationConfig = OptimisationConfig()
     """G2; in a joint training only its `learning_rate` counts, as the rate of the projector's parameters."""
     objective: ObjectiveConfig = ObjectiveConfig()

@@ -1,0 +1,37 @@
+"""The pointer to an engine's last complete checkpoint: it moves last, so that a kill at any moment leaves one to resume from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from thinkrec_core.recllm.training import LoopState
+
+LATEST = "latest.json"
+GRADIENT_NORM = 1.0
+"""Differs: gradients are clipped to this norm; the method names no clipping."""
+
+
+def checkpoint_tag(state: LoopState) -> str:
+    """Name of the folder of the checkpoint at `state`."""
+    return f"step-{state.step:08d}"
+
+
+def point_to(folder: Path, tag: str, state: LoopState) -> None:
+    """Make checkpoint `tag` of `folder` the one to resume from, then remove the older ones."""
+    partial = folder / (LATEST + ".partial")
+    partial.write_text(json.dumps({"tag": tag, "state": state.as_dict()}))
+    os.replace(partial, folder / LATEST)
+    for old in folder.glob("step-*"):
+        if old.name != tag:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def last_checkpoint(folder: Path) -> tuple[str, LoopState] | None:
+    """Tag and state of the last complete checkpoint, or None."""
+    if not (folder / LATEST).is_file():
+        return None
+    pointer = json.loads((folder / LATEST).read_text())
+    return pointer["tag"], LoopState.from_dict(pointer["state"])
