@@ -1,22 +1,40 @@
 """The teacher's journal: every answer that was paid for, kept the moment it arrives.
 
-One JSON line per answer below <store root>/journal/. A line is written and fsynced before the answer counts, so a crash or
-a rerun asks for nothing twice. The key hashes what determines an answer (model, messages, parameters, round); the host is
-no part of it, so moving the same model to another address keeps the answers.
+One JSON line per answer below <store root>/journal/: {"key", "request", "answer"}. A line is written and fsynced before the
+answer counts, so a crash or a rerun asks for nothing twice. The key hashes what determines an answer (model, messages,
+parameters, round); the host is no part of it, so moving the same model to another address keeps the answers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from thinkrec_core.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One answered request.
+
+    Attributes:
+        key: of the request, by `request_key`.
+        answer: what the teacher said, JSON-able.
+        request: model, round, messages and parameters: what the key hashes.
+    """
+
+    key: str
+    answer: Mapping[str, Any]
+    request: Mapping[str, Any] = field(default_factory=dict)
 
 
 def request_key(request: Mapping[str, Any]) -> str:
@@ -37,8 +55,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damaged = 0
+        """Lines that could not be read: torn by a crash before their answer counted, or changed since."""
         self._answers: dict[str, dict[str, Any]] = {}
         self._read_to = 0
+        self._mutex = threading.Lock()
         self._refresh()
 
     @classmethod
@@ -50,35 +71,77 @@ class Journal:
     def __len__(self) -> int:
         return len(self._answers)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._answers
+
     def get(self, key: str) -> dict[str, Any] | None:
         """The answer under `key`, or None; answers that another process appended are seen."""
         if key not in self._answers:
-            self._refresh()
+            with self._mutex:
+                self._refresh()
         return self._answers.get(key)
 
     def append(self, key: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer that counts from now on: `answer`, or an earlier one under the same key. It is on the disk.
+        """The answer that counts from now on: `answer`, or an earlier one under the same key. It is on the disk."""
+        return self.append_all([Entry(key, answer)])[0]
+
+    def append_all(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        """The answers that count from now on, one per entry: its own, or an earlier one under the same key.
+
+        All of them are on the disk, by one fsync.
 
         Raises:
-            StoreError: the line cannot be written.
+            StoreError: they cannot be written.
         """
-        line = json.dumps({"key": key, "answer": dict(answer)}, ensure_ascii=True).encode() + b"\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with self._mutex, self._opened() as descriptor:
                 self._refresh()
-                if key not in self._answers:
-                    _append_whole(descriptor, line)
+                new: dict[str, Entry] = {}
+                for entry in entries:
+                    if entry.key not in self._answers:
+                        new.setdefault(entry.key, entry)
+                if new:
+                    _append_whole(descriptor, b"".join(_line(entry) for entry in new.values()))
                     self._refresh()
-            finally:
-                os.close(descriptor)
         except OSError as error:
             raise StoreError(
                 f"journal {self.path} cannot be written ({error.strerror})", next_step="free space or set THINKREC_HOME"
             ) from None
-        return self._answers[key]
+        return [self._answers[entry.key] for entry in entries]
+
+    @contextlib.contextmanager
+    def one_asker(self) -> Iterator[None]:
+        """Within the block no other process asks this journal's teacher: it waits, and then finds the answers here."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def entries(self) -> Iterator[Entry]:
+        """Every whole entry of the file in its order, the first of each key."""
+        if not self.path.exists():
+            return
+        seen: set[str] = set()
+        with self.path.open("rb") as handle:
+            for line in handle:
+                entry = _parsed(line) if line.endswith(b"\n") else None
+                if entry is not None and entry.key not in seen:
+                    seen.add(entry.key)
+                    yield entry
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The file for appending, locked against other processes."""
+        is_new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            if is_new:
+                _sync_folder(self.path.parent)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _refresh(self) -> None:
         """Read the lines that came since the last time. A torn line is skipped: its answer never counted."""
@@ -93,19 +156,39 @@ class Journal:
         whole = news[: news.rfind(b"\n") + 1]
         self._read_to += len(whole)
         for line in whole.splitlines():
-            try:
-                entry = json.loads(line)
-                key, answer = entry["key"], dict(entry["answer"])
-            except (ValueError, KeyError, TypeError):
-                continue
-            self._answers.setdefault(key, answer)
+            entry = _parsed(line)
+            if entry is None:
+                self.damaged += bool(line.strip())
+            else:
+                self._answers.setdefault(entry.key, dict(entry.answer))
 
 
-def _append_whole(descriptor: int, line: bytes) -> None:
+def _line(entry: Entry) -> bytes:
+    values = {"key": entry.key, "request": dict(entry.request), "answer": dict(entry.answer)}
+    return json.dumps(values, ensure_ascii=True).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> Entry | None:
+    try:
+        values = json.loads(line)
+        return Entry(values["key"], dict(values["answer"]), dict(values.get("request") or {}))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _append_whole(descriptor: int, lines: bytes) -> None:
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        line = b"\n" + line  # close the torn line of a process that died while it wrote
+        lines = b"\n" + lines  # close the torn line of a process that died while it wrote
     written = 0
-    while written < len(line):
-        written += os.write(descriptor, line[written:])
+    while written < len(lines):
+        written += os.write(descriptor, lines[written:])
     os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -67,21 +67,26 @@ def distil_reflections(context: RunContext, wrong: ArtifactRef) -> ArtifactRef |
         calls = _Calls(draft.telemetry / "requests.jsonl", tracker)
         journal = Journal.of(context.store.root, name)
         rules = Rules.of(config.teacher, config.reflections)
-        dialogues = [
-            replay(
-                Dialogue.start(case, rules, generator(config.seed, "hints", row)), row, asking, journal, calls.observe
-            )
-            for case, row in zip(cases, rows, strict=True)
-        ]
-        unfinished = [index for index, dialogue in enumerate(dialogues) if dialogue.status == "open"]
-        if unfinished:
-            endpoint = _endpoint(context, model.path if model else None, draft.scratch / "teacher.log")
-            with endpoint as teacher, _progress(context, dialogues) as finished:
-                held = asyncio.run(
-                    _hold(context, teacher, dialogues, rows, unfinished, asking, journal, calls.observe, finished)
+        with journal.one_asker():
+            dialogues = [
+                replay(
+                    Dialogue.start(case, rules, generator(config.seed, "hints", row)),
+                    row,
+                    asking,
+                    journal,
+                    calls.observe,
                 )
-            for index, dialogue in zip(unfinished, held, strict=True):
-                dialogues[index] = dialogue
+                for case, row in zip(cases, rows, strict=True)
+            ]
+            unfinished = [index for index, dialogue in enumerate(dialogues) if dialogue.status == "open"]
+            if unfinished:
+                endpoint = _endpoint(context, model.path if model else None, draft.scratch / "teacher.log")
+                with endpoint as teacher, _progress(context, dialogues) as finished:
+                    held = asyncio.run(
+                        _hold(context, teacher, dialogues, rows, unfinished, asking, journal, calls.observe, finished)
+                    )
+                for index, dialogue in zip(unfinished, held, strict=True):
+                    dialogues[index] = dialogue
         summary = _write(draft.path, rows, dialogues, name, local)
         draft.manifest["rows"] = len(rows)
         tracker.metrics(

@@ -38,7 +38,8 @@ class TeacherClient:
     """A client of one endpoint, used as an async context manager.
 
     The first request goes out alone. If it fails, so would all others: that is a TeacherError for each, and nothing more
-    is sent. Requests that fail later raise RequestFailed, and only their row suffers.
+    is sent. Requests that fail later raise RequestFailed, and only their row suffers. A later answer that is no chat
+    completion came whole and may have been billed: it is an answer, with the start of its body as `reply.unreadable`.
 
     Args:
         endpoint: where and with which key.
@@ -110,14 +111,24 @@ class TeacherClient:
                         start = time.monotonic()
                         text = await self._post(parameters)
                         seconds = time.monotonic() - start
-            reply, finish_reason = parse_completion(text)
-        except (openai.OpenAIError, NotAChatCompletion) as error:
+            reply, finish_reason = self._read(text)
+        except (openai.OpenAIError, TimeoutError, NotAChatCompletion) as error:
             raise RequestFailed(self.endpoint.redacted(_told(error, attempts, self._config))) from error
         return Answer(reply, finish_reason, seconds, attempts)
 
+    def _read(self, text: str) -> tuple[Reply, str]:
+        try:
+            return parse_completion(text)
+        except NotAChatCompletion as error:
+            if not self._proven:
+                raise  # most likely no teacher at all
+            return Reply(unreadable=self.endpoint.redacted(str(error))), ""
+
     async def _post(self, parameters: dict[str, Any]) -> str:
-        raw = await self._client.chat.completions.with_raw_response.create(model=self.endpoint.wire_model, **parameters)
-        return raw.text
+        # The client's own timeout is one per read: a body that drips in would never reach it.
+        async with asyncio.timeout(self._config.timeout_seconds):
+            create = self._client.chat.completions.with_raw_response.create
+            return (await create(model=self.endpoint.wire_model, **parameters)).text
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,7 +142,7 @@ class TeacherClient:
 def _told(error: Exception, attempts: int, config: TeacherConfig) -> str:
     """What came back, in one line."""
     tries = f" ({attempts} tries)" if attempts > 1 else ""
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
         return f"did not answer within {config.timeout_seconds:g} s{tries}"
     if isinstance(error, openai.APIConnectionError):
         return f"refuses the connection: {one_line(str(error.__cause__ or error), 160)}{tries}"

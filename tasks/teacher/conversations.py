@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from storage.journal import Journal, request_key
+from storage.journal import Entry, Journal, request_key
 from tasks.teacher.client import RequestFailed, TeacherClient
 from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.errors import ThinkRecError
@@ -68,9 +68,13 @@ class Asking:
             "seed": derived_seed(self.seed, "teacher", row, request.round) % SEED_LIMIT,
         }
 
+    def request(self, parameters: Mapping[str, Any], round_number: int) -> dict[str, Any]:
+        """What the journal keeps of a request, and what its key hashes."""
+        return {"model": self.model, "round": round_number, **parameters}
+
     def key(self, parameters: Mapping[str, Any], round_number: int) -> str:
         """The journal's key of a request."""
-        return request_key({"model": self.model, "round": round_number, **parameters})
+        return request_key(self.request(parameters, round_number))
 
 
 Observer = Callable[[Call], None]
@@ -124,7 +128,8 @@ async def converse(
                 observe(Call(row, request.round, parameters, {"error": str(failure)}, "failed", False, 0.0, 0))
                 dialogue = dialogue.fail(str(failure))
                 break
-            kept = journal.append(asking.key(parameters, request.round), asdict(answer))
+            asked = asking.request(parameters, request.round)
+            (kept,) = journal.append_all([Entry(request_key(asked), asdict(answer), asked)])
             observe(_call(row, request, parameters, kept, reused=False))
             dialogue = dialogue.receive(Reply(**kept["reply"]))
         finished(dialogue)

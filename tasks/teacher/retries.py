@@ -27,7 +27,7 @@ def is_transient(error: BaseException) -> bool:
     """True for rate limits, server errors, timeouts and cut connections."""
     if isinstance(error, openai.APIStatusError):
         return error.status_code in RETRIED_STATUS
-    return isinstance(error, openai.APIConnectionError)  # APITimeoutError is one
+    return isinstance(error, openai.APIConnectionError | TimeoutError)
 
 
 def retry_after(value: str | None, now: float) -> float | None:

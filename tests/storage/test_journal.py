@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage import journal as module
-from storage.journal import Journal, request_key
+from storage.journal import Entry, Journal, request_key
 from thinkrec_core.errors import StoreError
 
 WRITER = """
@@ -34,6 +34,37 @@ def test_an_answer_survives_and_the_first_one_counts(path: Path) -> None:
     assert journal.append("a", {"text": "two"}) == {"text": "one é\n"}
     assert Journal(path).get("a") == {"text": "one é\n"}
     assert len(Journal(path)) == 1
+
+
+def test_entries_keep_the_request_and_the_first_answer_of_a_key(path: Path) -> None:
+    journal = Journal(path)
+    entries = [Entry("a", {"n": 1}, {"round": 1}), Entry("a", {"n": 2}, {"round": 1}), Entry("b", {"n": 3})]
+    assert journal.append_all(entries) == [{"n": 1}, {"n": 1}, {"n": 3}]
+    assert list(Journal(path).entries()) == [entries[0], entries[2]]
+
+
+def test_a_torn_line_is_counted(path: Path) -> None:
+    journal = Journal(path)
+    journal.append("a", {"n": 1})
+    path.write_bytes(path.read_bytes()[:-9])
+    journal = Journal(path)
+    journal.append("b", {"n": 2})
+    assert (Journal(path).damaged, len(Journal(path))) == (1, 1)
+
+
+def test_the_second_asker_waits_for_the_first(path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from storage.journal import Journal\n"
+        "with Journal(Path(sys.argv[1])).one_asker(): print('in')"
+    )
+    root = Path(module.__file__).parents[1]
+    with Journal(path).one_asker():
+        second = subprocess.Popen(
+            [sys.executable, "-c", program, str(path)], cwd=root, env={"PYTHONPATH": str(root)}, stdout=subprocess.PIPE
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(0.8)
+    assert second.communicate(timeout=20)[0] == b"in\n"
 
 
 def test_what_another_process_appended_is_seen(path: Path) -> None:

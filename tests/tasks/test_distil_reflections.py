@@ -227,23 +227,32 @@ def test_too_few_reflections_stop_the_run_and_the_answers_are_kept(
     assert summary(folder)["accepted"] == 5
 
 
+def test_an_unreadable_answer_is_kept_and_not_paid_again(store: ArtifactStore, httpserver: HTTPServer) -> None:
+    teacher = Teacher(httpserver, lambda item, time: Response("{oops") if (item, time) == (3, 1) else right(item))
+    first = table(distil(context_of(store, teacher, teacher={"concurrency": 1})))
+    assert [row["rounds"] for row in first] == [1, 1, 1, 2, 1, 1, 1, 1]
+    assert all(row["accepted"] for row in first)
+    again = table(distil(context_of(store, teacher, reflections={"min_trace_words": 4})))
+    assert (teacher.billed, again) == (9, first)
+
+
 def test_a_crash_pays_nothing_twice(
     store: ArtifactStore, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = Teacher(httpserver, lambda item, time: right(item) if time == 2 else wrong(item))
     context = context_of(store, teacher, teacher={"concurrency": 1})
-    append = Journal.append
+    append = Journal.append_all
     paid = 0
 
-    def crash(self: Journal, key: str, answer: Any) -> Any:
+    def crash(self: Journal, entries: Any) -> Any:
         nonlocal paid
-        kept = append(self, key, answer)
+        kept = append(self, entries)
         paid += 1
         if paid == 7:
             raise MemoryError("power cut")
         return kept
 
-    monkeypatch.setattr(Journal, "append", crash)
+    monkeypatch.setattr(Journal, "append_all", crash)
     with pytest.raises(BaseExceptionGroup):
         distil(context)
     assert teacher.billed == 7

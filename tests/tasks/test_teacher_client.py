@@ -200,8 +200,36 @@ def test_a_refused_connection_is_told_with_its_url() -> None:
 def test_later_failures_belong_to_their_row(httpserver: HTTPServer) -> None:
     serve(httpserver, completion(), refusal(400, "too long"), Response("oops"), completion())
     results = ask(httpserver, count=4, concurrency=1)
-    assert [type(result) for result in results] == [Answer, RequestFailed, RequestFailed, Answer]
+    assert [type(result) for result in results] == [Answer, RequestFailed, Answer, Answer]
     assert str(results[1]) == "answered 400: too long"
+
+
+def test_a_later_answer_that_is_no_completion_is_kept_as_an_answer(httpserver: HTTPServer) -> None:
+    seen = serve(httpserver, completion(), Response(f"oops {KEY}"), completion())
+    results = ask(httpserver, count=3, concurrency=1)
+    assert [result.reply.unreadable for result in results if isinstance(result, Answer)] == [
+        "",
+        "answered 'oops [key]'",
+        "",
+    ]
+    assert len(seen) == 3
+
+
+def test_a_body_that_drips_in_is_cut_at_the_time_limit(httpserver: HTTPServer) -> None:
+    def drip(request: Request) -> Response:
+        def letters() -> Iterator[bytes]:
+            for _ in range(40):
+                time.sleep(0.05)
+                yield b" "
+
+        return Response(letters(), content_type="application/json")
+
+    serve(httpserver, drip)
+    start = time.monotonic()
+    (error,) = ask(httpserver, timeout_seconds=0.3, attempts=1)
+    assert isinstance(error, TeacherError)
+    assert "did not answer within 0.3 s" in str(error)
+    assert time.monotonic() - start < 1.5
 
 
 def test_the_first_request_goes_out_alone_and_is_announced_before(httpserver: HTTPServer) -> None:

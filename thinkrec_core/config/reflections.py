@@ -44,7 +44,7 @@ class TeacherConfig(Frozen):
 
     requests_per_minute: int = Field(600, ge=1)
     timeout_seconds: float = Field(120.0, gt=0)
-    """Limit of one request."""
+    """Limit of one request, from sending to the last byte."""
     attempts: int = Field(4, ge=1)
     """Tries per request on rate limits, server errors and cut connections."""
     temperature: float = Field(0.6, ge=0)
@@ -80,6 +80,9 @@ class ReflectionsConfig(Frozen):
 
     min_trace_words: int = Field(5, ge=1)
     """Shorter traces are rejected as empty of reasons."""
+
+    max_trace_words: int = Field(4000, ge=1)
+    """Longer traces are rejected: a teacher that went round in circles, or that ignored its budget."""
 
     train_on_leaked: bool = False
     """Train on traces that mention the hint ("the correct answer is ...")."""

@@ -4,7 +4,8 @@
         │ wrong or no verdict
         └> question, first answer, hint ─ ... each later round another hint in its place ... ─> rejected after max_rounds
 
-An answer that is empty, because thinking used up the budget, is asked for again with a larger one.
+An answer that is empty, because thinking used up the budget, is asked for again with a larger one. A body that is no chat
+completion was paid for all the same: it counts as a round, and the same question is asked in the next.
 Differs: the published loop has no bound and looks for the verdict as a substring.
 """
 
@@ -16,7 +17,7 @@ from typing import Literal, Self
 import numpy as np
 
 from thinkrec_core.config.reflections import ReflectionsConfig, TeacherConfig
-from thinkrec_core.reflection.prompts import HINT_COUNT, Case, Message, Style, answer_word, hint, question
+from thinkrec_core.reflection.prompts import HINT_COUNT, Case, Message, Style, answer_word, hint, question, quoted
 from thinkrec_core.reflection.trace import Reply, extract_trace, mentions_hint
 from thinkrec_core.reflection.verdict import Word, parse_verdict
 
@@ -25,10 +26,21 @@ Status = Literal["open", "accepted", "rejected"]
 WRONG_VERDICT = "wrong verdict"
 NO_VERDICT = "no verdict"
 EMPTY_ANSWER = "empty answer"
+UNREADABLE = "unreadable answer"
 SHORT_TRACE = "short trace"
+LONG_TRACE = "long trace"
 LEAKED_HINT = "leaked hint"
 REQUEST_FAILED = "request failed"
-REASONS = (WRONG_VERDICT, NO_VERDICT, EMPTY_ANSWER, SHORT_TRACE, LEAKED_HINT, REQUEST_FAILED)
+REASONS = (
+    WRONG_VERDICT,
+    NO_VERDICT,
+    EMPTY_ANSWER,
+    UNREADABLE,
+    SHORT_TRACE,
+    LONG_TRACE,
+    LEAKED_HINT,
+    REQUEST_FAILED,
+)
 """How a reason begins; details may follow after a colon."""
 
 
@@ -43,6 +55,7 @@ class Rules:
     max_tokens_limit: int
     min_trace_words: int
     train_on_leaked: bool
+    max_trace_words: int
 
     @classmethod
     def of(cls, teacher: TeacherConfig, reflections: ReflectionsConfig) -> Self:
@@ -55,6 +68,7 @@ class Rules:
             max_tokens_limit=teacher.max_tokens_limit,
             min_trace_words=reflections.min_trace_words,
             train_on_leaked=reflections.train_on_leaked,
+            max_trace_words=reflections.max_trace_words,
         )
 
 
@@ -121,16 +135,29 @@ class Dialogue:
             prompt_tokens=self.prompt_tokens + reply.prompt_tokens,
             completion_tokens=self.completion_tokens + reply.completion_tokens,
         )
+        if reply.unreadable:
+            return heard._after_noise(reply.unreadable)
         if not reply.answer:
             return heard._after_silence()
-        heard = replace(heard, verdict=parse_verdict(reply.content))
+        titles = self._titles()
+        heard = replace(heard, verdict=parse_verdict(reply.content, titles))
         if heard.verdict == answer_word(self.case.label).lower():
-            return heard._judged(extract_trace(reply))
+            return heard._judged(extract_trace(reply, titles))
         return heard._hinted(reply.answer)
 
     def fail(self, why: str) -> Dialogue:
         """The state after a request that could not be answered: rejected, with the reason."""
         return replace(self, status="rejected", reason=f"{REQUEST_FAILED}: {why}")
+
+    def _titles(self) -> tuple[str, ...]:
+        """The titles as they came and as the teacher saw them: what they say is no verdict."""
+        titles = [self.case.title, *(title for title, _ in self.case.history)]
+        return tuple({text for title in titles for text in (title, quoted(title)[1:-1])})
+
+    def _after_noise(self, body: str) -> Dialogue:
+        if self.rounds >= self.rules.max_rounds:
+            return self._rejected(f"{UNREADABLE}: {body}")
+        return self
 
     def _after_silence(self) -> Dialogue:
         budget = min(self.max_tokens + self.rules.max_tokens_step, self.rules.max_tokens_limit)
@@ -144,6 +171,8 @@ class Dialogue:
         judged = replace(self, trace=trace, leaked=leaked)
         if words < self.rules.min_trace_words:
             return judged._rejected(f"{SHORT_TRACE}: {words} words")
+        if words > self.rules.max_trace_words:
+            return judged._rejected(f"{LONG_TRACE}: {words} words")
         if leaked and not self.rules.train_on_leaked:
             return judged._rejected(LEAKED_HINT)
         return replace(judged, status="accepted")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from thinkrec_core.reflection.verdict import find_verdict, visible
+from thinkrec_core.reflection.thinking import split_thinking
+from thinkrec_core.reflection.verdict import find_verdict, parse_verdict, visible
 
-_THINK = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-_THINK_HEAD = re.compile(r"\A(.*?)</think>", re.DOTALL | re.IGNORECASE)
 _LEAK = re.compile(
     r"\b(?:"
     r"(?:correct|right|true|actual|real|given|provided|expected|gold) (?:answer|verdict|label|reaction)"
@@ -34,6 +35,7 @@ class Reply:
         reasoning: thinking, as other servers name it.
         prompt_tokens: of this request; 0 where the server does not count.
         completion_tokens: of this request; 0 where the server does not count.
+        unreadable: the start of a body that was paid for and is no chat completion; the other fields are empty then.
     """
 
     content: str = ""
@@ -41,6 +43,7 @@ class Reply:
     reasoning: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    unreadable: str = ""
 
     @property
     def answer(self) -> str:
@@ -48,13 +51,18 @@ class Reply:
         return visible(self.content)
 
 
-def extract_trace(reply: Reply) -> str:
+def extract_trace(reply: Reply, titles: Iterable[str] = ()) -> str:
     """The reasoning of `reply` on one line; empty if it gives none.
 
     Taken from the first of these that says anything: reasoning_content, reasoning, the <think> block of the content, the
-    content after the verdict.
+    content after the verdict; of an answer in JSON, its longest text that is not the verdict.
     """
-    for text in (reply.reasoning_content, reply.reasoning, _thinking(reply.content), _after_verdict(reply.answer)):
+    for text in (
+        reply.reasoning_content,
+        reply.reasoning,
+        split_thinking(reply.content)[0],
+        _json_reasons(reply.answer) or _after_verdict(reply.answer, titles),
+    ):
         if trace := collapse(text):
             return trace
     return ""
@@ -70,12 +78,17 @@ def collapse(text: str) -> str:
     return " ".join(text.split())
 
 
-def _thinking(content: str) -> str:
-    blocks = _THINK.findall(content)
-    head = _THINK_HEAD.match(content)
-    return " ".join(blocks) if blocks or head is None else head.group(1)
+def _json_reasons(answer: str) -> str:
+    if not answer.startswith("{"):
+        return ""
+    try:
+        fields = json.loads(answer)
+    except (ValueError, RecursionError):
+        return ""
+    texts = [value for value in fields.values() if isinstance(value, str)]
+    return max((text for text in texts if len(text.split()) > 1 or parse_verdict(text) is None), key=len, default="")
 
 
-def _after_verdict(answer: str) -> str:
-    found = find_verdict(answer)
+def _after_verdict(answer: str, titles: Iterable[str]) -> str:
+    found = find_verdict(answer, titles)
     return re.sub(r"\A[\W_]+", "", answer[found.end :]) if found else ""

@@ -1,23 +1,24 @@
 """The verdict in an answer: its first word yes or no.
 
 A substring test would find "No" in "Novel" and "Yes" in "Yesterday"; here the word must stand alone, outside a thinking
-block and outside quoted titles.
+block, outside quoted passages and outside the titles that the teacher was shown.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from thinkrec_core.reflection.thinking import QUOTED, split_thinking
+
 Word = Literal["yes", "no"]
 
-_THINK_BLOCK = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
-_THINK_REST = re.compile(r"<think>.*\Z", re.DOTALL | re.IGNORECASE)
-_THINK_HEAD = re.compile(r"\A.*</think>", re.DOTALL | re.IGNORECASE)
-_QUOTED = re.compile(r"\"[^\"\n]*\"|“[^”\n]*”|«[^»\n]*»")
 # A letter, digit, apostrophe or hyphen on either side makes it part of another word: Novel, know, no-one.
 _WORD = re.compile(r"(?<![^\W_])(?<![^\W_]['’\-])(yes|no)(?![^\W_])(?!['’\-][^\W_])", re.IGNORECASE)
+# "Yes or No" is the question come back, not an answer to it.
+_BOTH = re.compile(r"\b(?:yes\W{0,3}(?:or|/)\W{0,3}no|no\W{0,3}(?:or|/)\W{0,3}yes)\b", re.IGNORECASE)
 _BARE = re.compile(r"[\W_]*(?:yes|no)[\W_]*", re.IGNORECASE)
 
 
@@ -32,23 +33,36 @@ class Verdict:
 
 def visible(text: str) -> str:
     """`text` without thinking: <think> blocks, one that never closes, and one whose opening the template swallowed."""
-    return _THINK_HEAD.sub("", _THINK_REST.sub("", _THINK_BLOCK.sub("", text))).strip()
+    return split_thinking(text)[1]
 
 
-def find_verdict(text: str) -> Verdict | None:
-    """The first word yes or no in `text`, or None. Quoted passages do not count, unless yes or no is all they say."""
-    searched = _QUOTED.sub(_blank_titles, text)
-    match = _WORD.search(searched)
+def find_verdict(text: str, titles: Iterable[str] = ()) -> Verdict | None:
+    """The first word yes or no in `text`, or None.
+
+    Quoted passages do not count, unless yes or no is all they say; nor does the question itself ("Yes or No?").
+
+    Args:
+        titles: of the dialogue; where the text repeats one of several words, with or without quotes, it is skipped.
+    """
+    searched = QUOTED.sub(_blank_unless_bare, text)
+    for title in titles:
+        if _WORD.search(title) and not _BARE.fullmatch(title):
+            searched = re.sub(re.escape(title), _blank, searched, flags=re.IGNORECASE)
+    match = _WORD.search(_BOTH.sub(_blank, searched))
     if match is None:
         return None
     return Verdict("yes" if match.group(1).lower() == "yes" else "no", match.start(1), match.end(1))
 
 
-def parse_verdict(text: str) -> Word | None:
+def parse_verdict(text: str, titles: Iterable[str] = ()) -> Word | None:
     """The verdict of an answer as the teacher sent it, thinking blocks included; None if it has none."""
-    found = find_verdict(visible(text))
+    found = find_verdict(visible(text), titles)
     return found.word if found else None
 
 
-def _blank_titles(match: re.Match[str]) -> str:
-    return match.group() if _BARE.fullmatch(match.group()) else " " * len(match.group())
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match.group())
+
+
+def _blank_unless_bare(match: re.Match[str]) -> str:
+    return match.group() if _BARE.fullmatch(match.group()) else _blank(match)

@@ -39,7 +39,8 @@ def select_wrong(
     """Sorted positions of at most `rows` wrong predictions, half of each gold label where there are enough.
 
     Wrong is (sigmoid(s) > .5) != label, and sigmoid(s) > .5 is s > 0. Where one label has fewer than half of `rows`, the
-    other fills up; an odd row goes to label 0.
+    other fills up; an odd row goes to label 0. Under one seed a larger `rows` keeps every position of a smaller one, so
+    that an enlarged sample pays its teacher for the new rows alone.
 
     Args:
         labels: gold labels 0 or 1, shape (N,).
@@ -56,8 +57,7 @@ def select_wrong(
     take_negative = min(len(negative), rows - take_positive)
     take_positive = min(len(positive), rows - take_negative)
     chosen = [
-        generator.choice(pool, size, replace=False)
-        for pool, size in ((negative, take_negative), (positive, take_positive))
+        generator.permutation(pool)[:size] for pool, size in ((negative, take_negative), (positive, take_positive))
     ]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 

@@ -29,6 +29,8 @@ def test_the_sources_of_a_trace_come_in_one_order() -> None:
         ("it was swallowed</think>Yes", "it was swallowed"),
         ("<think>one</think><think>two</think>No", "one two"),
         ("<think></think>No. But told.", "But told."),
+        ('{"reason": "No doubt about the genre.", "verdict": "yes"}', "No doubt about the genre."),
+        ('{"verdict": "yes"}', ""),
     ],
 )
 def test_the_trace_of_a_content(content: str, trace: str) -> None:

@@ -27,6 +27,12 @@ from thinkrec_core.reflection.verdict import find_verdict, parse_verdict, visibl
         ("the template opened it; no?</think> Yes", "yes"),
         ('The user liked "Dr. No (1962)", so yes.', "yes"),
         ("After “Yes, Madam” the answer is no", "no"),
+        ("Yes or No? No.", "no"),
+        ("yes/no: Yes", "yes"),
+        ('<think>The title "</think> Yes" is odd.</think> No.', "no"),
+        ('No. The title "</think> Yes" is odd.', "no"),
+        ("<think>hm</think> No. A later </think> Yes changes nothing.", "no"),
+        ('<think>a 5" disc</think> "No"', "no"),
     ],
 )
 def test_the_first_word_yes_or_no_is_the_verdict(text: str, expected: str) -> None:
@@ -48,6 +54,11 @@ def test_the_first_word_yes_or_no_is_the_verdict(text: str, expected: str) -> No
 )
 def test_other_words_titles_and_thinking_are_no_verdict(text: str) -> None:
     assert parse_verdict(text) is None
+
+
+@pytest.mark.parametrize("piece", ["<think>", "</think>", "“", '"', "«", "yes or ", "\n"])
+def test_hostile_repetition_is_read_in_linear_time(piece: str) -> None:
+    assert parse_verdict(piece * (200_000 // len(piece))) in (None, "yes")
 
 
 def test_the_place_of_a_verdict_counts_quoted_titles() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +28,13 @@ def test_half_of_each_label_is_kept_and_the_draw_is_seeded() -> None:
     assert (chosen == np.sort(chosen)).all()
     assert (chosen == select_wrong(labels, logits, 20, generator(7, "w"))).all()
     assert chosen.tolist() != select_wrong(labels, logits, 20, generator(8, "w")).tolist()
+
+
+def test_an_enlarged_sample_keeps_every_row_of_the_smaller_one() -> None:
+    rng = np.random.default_rng(1)
+    labels, logits = (rng.random(300) < 0.2).astype(int), rng.normal(size=300)
+    sizes = [set(select_wrong(labels, logits, rows, generator(7, "w")).tolist()) for rows in range(1, 160)]
+    assert all(small <= large for small, large in pairwise(sizes))
 
 
 def test_the_summary_counts_per_gold_label() -> None:
