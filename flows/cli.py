@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_data
+from flows import cli_data, cli_ladder
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
@@ -183,6 +183,9 @@ def status(as_json: Json = False) -> None:
         output.say(f"{daemon['name']:<15} {'running' if daemon['alive'] else 'ended'}{where}, log {daemon['log']}")
     output.say("runs     " + (", ".join(found["runs"]) or "none yet"))
     output.result(found)
+
+
+cli_ladder.register(app)
 
 
 def main(arguments: list[str] | None = None) -> int:

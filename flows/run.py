@@ -15,7 +15,7 @@ from typing import Any
 from flows.preflight import preflight
 from flows.views import current_view
 from storage.home import runs_folder, store_root
-from storage.store import ArtifactRef
+from storage.store import ArtifactRef, ArtifactStore
 from storage.tracking import Tracker
 from tasks.stage import RunContext
 from thinkrec_core.config.root import ThinkRecConfig
@@ -59,14 +59,19 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(preset: str, config: ThinkRecConfig) -> Iterator[Run]:
+def open_run(
+    preset: str, config: ThinkRecConfig, check: Callable[[ThinkRecConfig, Path], ArtifactStore] = preflight
+) -> Iterator[Run]:
     """A run of `config` in the store of this process, tracked until the block ends.
 
+    Args:
+        check: opens the store after checks of what this kind of run needs.
+
     Raises:
-        ThinkRecError: what `preflight` found.
+        ThinkRecError: what `check` found.
     """
     root = store_root()
-    store = preflight(config, root)
+    store = check(config, root)
     name = _new_name(root, preset)
     tracker = Tracker.start(root, name, config.model_dump(mode="json"))
     status = "KILLED"

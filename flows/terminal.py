@@ -22,7 +22,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(_stages(summary["stages"]))
     if summary["all_cached"]:
         console.print("nothing to do: all stages cached", style="bold")
-    console.print(_ladder(summary))
+    console.print(ladder_table(summary))
     console.print(Text(summary["headline"]))
     accepted, rejected = summary["reflections"]["accepted"], summary["reflections"]["rejected"]
     console.print(f"Reflections: {accepted} accepted, {rejected} rejected.")
@@ -47,7 +47,7 @@ def _stages(stages: Mapping[str, Any]) -> Table:
     return table
 
 
-def _ladder(summary: Mapping[str, Any]) -> Table:
+def ladder_table(summary: Mapping[str, Any]) -> Table:
     """The table of all rungs; 78 columns wide, so that it fits a plain terminal."""
     floor = rung_name(summary["floor"]).lower()
     title = f"{summary['rows']} test rows of {summary['users']} users, 95% intervals by user; +/-: AUC against {floor}"

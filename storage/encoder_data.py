@@ -13,6 +13,7 @@ import numpy as np
 
 from storage.schemas import ITEMS, SAMPLES
 from storage.tables import ragged, read_table
+from thinkrec_core.encoders.content import ItemContent, item_content
 from thinkrec_core.encoders.examples import Examples, Sizes
 from thinkrec_core.errors import StoreError
 
@@ -43,3 +44,13 @@ def read_sizes(folder: Path) -> Sizes:
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be read ({error})", "the statistics of the data stage", "run again") from None
     return Sizes(users, read_table(folder / "items.parquet", ITEMS, ["item_idx"]).num_rows)
+
+
+def read_content(folder: Path) -> ItemContent:
+    """Release years and genres of the items of the data artifact in `folder`.
+
+    Raises:
+        StoreError: the table is missing or damaged.
+    """
+    table = read_table(folder / "items.parquet", ITEMS, ["title", "keywords"])
+    return item_content(table.column("title").to_pylist(), table.column("keywords").to_pylist())

@@ -51,6 +51,8 @@ def refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["run", "--set", "llm.model=/no/model"], ["/no/model"]),
         (["run", "--set", "wrong_predictions.rows=3"], ["reflections.min_accepted 16", "wrong_predictions.rows 3"]),
         (["run", "--prest", "x"], ["--prest"]),
+        (["ladder", "--rungs", "bias,mff"], ["ladder.rungs[1] is 'mff'", "did you mean mf"]),
+        (["ladder", "--rungs", "popularity,mf"], ["ladder.floor bias is not among ladder.rungs"]),
         (["run", "--preset"], ["--preset"]),
         (["run", "surplus"], ["surplus"]),
         (["rnu"], ["rnu", "run"]),
@@ -98,7 +100,9 @@ def test_help_comes_at_once_and_names_the_commands() -> None:
         result = thinkrec("--help")
         best = min(best, time.monotonic() - start)
     assert result.returncode == 0
-    assert all(name in result.stdout for name in ("run", "presets", "config", "assets", "ui", "up", "down", "status"))
+    assert all(
+        name in result.stdout for name in ("run", "ladder", "presets", "config", "assets", "ui", "up", "down", "status")
+    )
     assert result.stderr == ""
     assert best < 1.0
 

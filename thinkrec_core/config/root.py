@@ -11,6 +11,7 @@ from thinkrec_core.config.data import DataConfig
 from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.config.evaluation import EvaluationConfig
 from thinkrec_core.config.experts import ExpertsConfig
+from thinkrec_core.config.ladder import LadderConfig
 from thinkrec_core.config.llm import LLMConfig
 from thinkrec_core.config.reflections import ReflectionsConfig, TeacherConfig, WrongPredictionsConfig
 from thinkrec_core.config.training import OptimisationConfig, TrainingConfig
@@ -31,6 +32,8 @@ class ThinkRecConfig(Frozen):
     training: TrainingConfig = TrainingConfig()
     experts: ExpertsConfig = ExpertsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    ladder: LadderConfig = LadderConfig()
+    """`thinkrec ladder`: methods without a language model on all test rows."""
 
     @property
     def scored_prompt(self) -> Literal["text", "id"]:

@@ -118,3 +118,34 @@ def test_test_rows_are_whole_users_and_just_enough(users: list[int], about: int,
 
 def test_all_rows_are_taken_for_none() -> None:
     assert pick_test_rows([3, 1, 3], None, generator(1, "x")).tolist() == [0, 1, 2]
+
+
+def test_several_fits_have_the_mean_of_their_figures() -> None:
+    owner, label, warm, scores = sample(300, 30)
+    fits = np.stack([scores["good"], scores["bias"]])
+    given = {"bias": scores["bias"], "good": scores["good"], "both": fits}
+    history = np.arange(300) % 60
+    found = evaluate_ladder(owner, label, warm, given, "bias", 50, generator(1, "b"), history=history)["rungs"]
+    both, good, bias = found["both"], found["good"], found["bias"]
+    assert both["seeds"] == {figure: [good[figure], bias[figure]] for figure in ("auc", "uauc")}
+    for figure in ("auc", "uauc", "uauc_by_rows", "hr@1", "ndcg@10", "log_loss", "ece"):
+        assert both[figure] == pytest.approx((good[figure] + bias[figure]) / 2)
+    half = (good["auc"] - bias["auc"]) / 2
+    assert both["versus_floor"]["auc"]["difference"] == pytest.approx(half)
+    np.testing.assert_allclose(
+        np.array(both["versus_floor"]["auc"]["ci"]) * 2, good["versus_floor"]["auc"]["ci"], atol=1e-12
+    )
+    part = (history >= 10) & (history < 50)
+    assert good["by_history"]["10-49"] == {
+        "rows": int(part.sum()),
+        "auc": auc(scores["good"][part], label[part]),
+        "uauc": uauc(owner[part], scores["good"][part], label[part]),
+    }
+    assert sum(values["rows"] for values in good["by_history"].values()) == 300
+
+
+def test_uauc_by_rows_weighs_users_by_their_rows() -> None:
+    users, labels, scores = [1, 1, 2, 2, 2, 2], [1, 0, 1, 0, 0, 0], [2.0, 1.0, 1.0, 2.0, 0.0, 0.0]
+    rung = evaluate_ladder(users, labels, [True] * 6, {"bias": scores}, "bias", 10, generator(1, "b"))["rungs"]["bias"]
+    assert rung["uauc"] == pytest.approx((1 + 2 / 3) / 2)
+    assert rung["uauc_by_rows"] == pytest.approx((2 * 1 + 4 * 2 / 3) / 6)
