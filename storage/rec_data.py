@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from safetensors.numpy import load_file
 
-from storage.schemas import ENCODER_SCORES, ITEMS, SAMPLES
+from storage.schemas import CLUSTERS, ENCODER_SCORES, ITEMS, SAMPLES
 from storage.tables import ragged, read_table
 from thinkrec_core.errors import StoreError
 from thinkrec_core.recllm.prompt import ItemTexts
@@ -63,6 +65,15 @@ def load_encoder_tables(encoder: Path) -> EncoderTables:
         user_bias=tensors["user_bias"],
         item_bias=tensors["item_bias"],
     )
+
+
+def load_gates(clusters: Path, experts: Sequence[int]) -> npt.NDArray[np.float64]:
+    """(U+1, 1 + len(experts)) gate weights by user_idx: the general adapter first, then `experts`; 0 at the padding index."""
+    table = read_table(clusters / "clusters.parquet", CLUSTERS, ["gates"])
+    flat = table.column("gates").combine_chunks().flatten().to_numpy()
+    by_user = np.zeros((table.num_rows + 1, 1 + len(experts)))
+    by_user[1:] = flat.reshape(table.num_rows, -1)[:, [0, *(number + 1 for number in experts)]]
+    return by_user
 
 
 def _ints(table: pa.Table, name: str) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""What is reported of a run: figures with intervals beside their floor, and whether the LLM's part carries anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinkrec_core.evaluation import floors
+from thinkrec_core.evaluation.bootstrap import WeightedAUC, interval, user_weights
+from thinkrec_core.evaluation.ladder import evaluate_ladder
+from thinkrec_core.recllm.records import Samples
+from thinkrec_core.seeds import generator
+
+Scores = npt.NDArray[np.float64]
+RESAMPLES = 1000
+KEPT = ("auc", "auc_ci", "uauc", "uauc_ci", "log_loss", "warm", "cold", "versus_floor")
+
+
+def figures(
+    train: Samples, test: Samples, not_cold: npt.NDArray[np.bool_], llm: Scores, with_prior: bool
+) -> dict[str, Any]:
+    """Aggregates over the test rows, fit to be committed.
+
+    Keys: rows, users_uauc, rungs (bias, encoder, model, llm: figures, intervals and paired differences to the encoder),
+    llm_std_ratio (deviation of the LLM's score over the prior's), shuffled_loss_ci (95% interval of what the AUC loses when the
+    LLM's scores are shuffled across rows; None without prior).
+
+    Args:
+        llm: (R,) score of the LLM without prior.
+    """
+    known = floors.TrainRows(train.user_idx, train.item_idx, train.label)
+    prior = test.encoder_logit
+    model = prior + llm if with_prior else llm
+    rungs = {"bias": floors.bias(known, test.user_idx, test.item_idx), "encoder": prior, "model": model, "llm": llm}
+    found = evaluate_ladder(
+        test.user_idx, test.label, not_cold, rungs, "encoder", RESAMPLES, generator(0, "study", "bootstrap")
+    )
+    return {
+        "rows": found["rows"],
+        "users_uauc": found["users_uauc"],
+        "rungs": {name: {key: rung[key] for key in KEPT} for name, rung in found["rungs"].items()},
+        "llm_std_ratio": float(llm.std() / prior.std()),
+        "shuffled_loss_ci": _shuffled_loss(test, prior, llm) if with_prior else None,
+    }
+
+
+def _shuffled_loss(test: Samples, prior: Scores, llm: Scores) -> list[float] | None:
+    draw = generator(0, "study", "shuffle")
+    _, user = np.unique(test.user_idx, return_inverse=True)
+    whole = WeightedAUC(user, prior + llm, test.label)
+    shuffled = WeightedAUC(user, prior + llm[draw.permutation(len(llm))], test.label)
+    blocks = user_weights(int(user.max()) + 1, len(llm), RESAMPLES, draw)
+    return interval(np.concatenate([whole(weights) - shuffled(weights) for weights in blocks]))
