@@ -10,10 +10,19 @@ from statistics import fmean
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-HEADER = (
-    "| Protocol | Rung | Prior | Seeds | AUC [95%] | UAUC [95%] | dAUC to encoder | dUAUC to encoder | LLM alone AUC | LLM/prior std |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
+COLUMNS = (
+    "Protocol",
+    "Rung",
+    "Prior",
+    "Seeds",
+    "AUC [95%]",
+    "UAUC [95%]",
+    "AUC - encoder",
+    "UAUC - encoder",
+    "AUC of the LLM alone",
+    "LLM/prior deviation",
 )
+HEADER = "| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|"
 
 
 def table(results: list[dict[str, Any]]) -> str:
