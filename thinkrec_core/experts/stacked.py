@@ -5,8 +5,13 @@ to one (N r, in) matrix and the B_n to one (out, N r) matrix, with the gate weig
 
     W x + (alpha/r) B_stack (gates * (A_stack x))
 
+Where all adapters agree on a layer (experts repeat the general adapter below the last layers), the sum is (sum_n w_n) B A x
+and one copy is kept.
+
 Differs: the published code merges adapters per batch by its first user, with a merge ("linear") whose cross terms make
 identical experts come out about twice too strong.
+
+Shape suffixes: B samples, T positions, N adapters, R rank of the stack (N r), I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ class Gates:
     def __init__(self, adapters: int) -> None:
         self.adapters = adapters
         self.weights_BN: torch.Tensor | None = None
+        self._spread: dict[tuple[int, int, float, torch.dtype, torch.device], torch.Tensor] = {}
 
     def set(self, weights_BN: torch.Tensor) -> None:
         """Use `weights_BN` (B, N) from the next forward on.
@@ -39,10 +45,33 @@ class Gates:
         if weights_BN.ndim != 2 or weights_BN.shape[1] != self.adapters:
             raise ValueError(f"gates of shape {tuple(weights_BN.shape)}; expected (B, {self.adapters})")
         self.weights_BN = weights_BN
+        self._spread.clear()
+
+    def spread(self, copies: int, rank: int, scaling: float, like: torch.Tensor) -> torch.Tensor:
+        """(B, 1, copies * rank) scaling * w_n, repeated for each row of A_n; made once per batch, not once per layer.
+
+        Args:
+            copies: N, or 1 for a layer on which all adapters agree; then the weights are summed.
+            rank: r of one adapter.
+            scaling: alpha / r.
+            like: gives type and device.
+
+        Raises:
+            RuntimeError: no gates were set.
+        """
+        if self.weights_BN is None:
+            raise RuntimeError("gates must be set before the forward")
+        key = (copies, rank, scaling, like.dtype, like.device)
+        if key not in self._spread:
+            weights_BN = self.weights_BN.to(like.device, like.dtype)
+            if copies == 1:
+                weights_BN = weights_BN.sum(dim=1, keepdim=True)
+            self._spread[key] = (scaling * weights_BN).repeat_interleave(rank, dim=1)[:, None, :]
+        return self._spread[key]
 
 
 class StackedLoRALinear(nn.Module):
-    """A frozen linear layer with N stacked adapters.
+    """A frozen linear layer with N stacked adapters, whose weights are parameters `a_stack_RI` and `b_stack_OR`.
 
     Args:
         base: the layer W, (out, in).
@@ -54,46 +83,51 @@ class StackedLoRALinear(nn.Module):
 
     def __init__(self, base: nn.Module, a_NRI: torch.Tensor, b_NOR: torch.Tensor, scaling: float, gates: Gates) -> None:
         super().__init__()
-        self.a_stack: torch.Tensor
-        self.b_stack: torch.Tensor
-        adapters, rank, size_in = a_NRI.shape
-        self.base, self.scaling, self.gates, self.rank = base, scaling, gates, rank
-        self.register_buffer("a_stack", a_NRI.reshape(adapters * rank, size_in).contiguous())
-        self.register_buffer("b_stack", b_NOR.permute(1, 0, 2).reshape(-1, adapters * rank).contiguous())
+        self.copies, self.rank, size_in = a_NRI.shape
+        self.base, self.scaling, self.gates = base, scaling, gates
+        stacked_rank = self.copies * self.rank
+        self.a_stack_RI = nn.Parameter(a_NRI.reshape(stacked_rank, size_in).clone(), requires_grad=False)
+        self.b_stack_OR = nn.Parameter(
+            b_NOR.permute(1, 0, 2).reshape(-1, stacked_rank).contiguous(), requires_grad=False
+        )
 
     def forward(self, x_BTI: torch.Tensor) -> torch.Tensor:
         """(B, T, out)."""
-        if self.gates.weights_BN is None:
-            raise RuntimeError("gates must be set before the forward")
-        weights_BN = self.gates.weights_BN.to(x_BTI.device, self.a_stack.dtype)
-        out: torch.Tensor = self.base(x_BTI)
-        spread = (self.scaling * weights_BN).repeat_interleave(self.rank, dim=1)[:, None, :]
-        low_BTR = nn.functional.linear(x_BTI.to(self.a_stack.dtype), self.a_stack) * spread
-        return out + nn.functional.linear(low_BTR, self.b_stack).to(out.dtype)
+        spread_B1R = self.gates.spread(self.copies, self.rank, self.scaling, self.a_stack_RI)
+        out_BTO: torch.Tensor = self.base(x_BTI)
+        low_BTR = nn.functional.linear(x_BTI.to(self.a_stack_RI.dtype), self.a_stack_RI) * spread_B1R
+        if out_BTO.dtype != low_BTR.dtype:
+            return out_BTO + nn.functional.linear(low_BTR, self.b_stack_OR).to(out_BTO.dtype)
+        # One call that adds the product to the output: a sum of its own would read and write (B, T, out) once more.
+        flat = torch.addmm(out_BTO.flatten(0, 1), low_BTR.flatten(0, 1), self.b_stack_OR.t())
+        return flat.view_as(out_BTO)
+
+    def adapter(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A (r, in) and B (out, r) of adapter `number`, as they are now."""
+        own = number if self.copies > 1 else 0
+        part = slice(own * self.rank, (own + 1) * self.rank)
+        return self.a_stack_RI[part].detach().clone(), self.b_stack_OR[:, part].detach().clone()
 
 
-def stack_adapters(causal: Any, adapters: Sequence[AdapterWeights], scaling: float, gates: Gates) -> int:
+def stack_adapters(
+    causal: Any, adapters: Sequence[AdapterWeights], scaling: float, gates: Gates, trainable: bool = False
+) -> int:
     """Replace each adapted linear layer of `causal` by its stack; returns how many layers were replaced.
 
     Args:
         causal: the bare causal LM, changed in place.
         adapters: one PEFT state per column of the gates, same rank and target modules.
         scaling: alpha / r of the adapters.
+        trainable: let gradients reach the adapters: a mixed batch then trains every expert on its share of every sample.
+            Each adapter keeps a copy of its own on every layer.
 
     Raises:
         ModelError: adapters without weights, of different modules or ranks, or of another base model.
     """
     if len(adapters) != gates.adapters:
         raise ModelError(f"{len(adapters)} adapters for {gates.adapters} gates")
-    modules = [sorted({name.rpartition(".lora_")[0] for name in state}) for state in adapters]
-    if not modules[0]:
-        raise ModelError("an adapter has no LoRA weights", "lora_A and lora_B of each layer", "train it anew")
-    if any(names != modules[0] for names in modules):
-        raise ModelError("adapters change different modules", "the same target_modules in all", "retrain the experts")
-    ranks = [len(state[f"{modules[0][0]}.lora_A.weight"]) for state in adapters]
-    if len(set(ranks)) > 1:
-        raise ModelError(f"adapters of rank {ranks}", "one rank for all", "retrain the experts")
-    for path in modules[0]:
+    paths = _common_modules(adapters)
+    for path in paths:
         inner = path.removeprefix("base_model.model.")
         parent_path, _, leaf = inner.rpartition(".")
         try:
@@ -108,6 +142,36 @@ def stack_adapters(causal: Any, adapters: Sequence[AdapterWeights], scaling: flo
                 f"adapter module {inner} is {b_NOR.shape[1]} x {a_NRI.shape[2]}",
                 f"{base.out_features} x {base.in_features} as in the base model",
             )
+        if not trainable and bool((a_NRI == a_NRI[:1]).all() and (b_NOR == b_NOR[:1]).all()):
+            a_NRI, b_NOR = a_NRI[:1], b_NOR[:1]
         dtype = base.weight.dtype if base.weight.dtype == torch.float64 else torch.float32
-        setattr(parent, leaf, StackedLoRALinear(base, a_NRI.to(dtype), b_NOR.to(dtype), scaling, gates))
-    return len(modules[0])
+        layer = StackedLoRALinear(base, a_NRI.to(dtype), b_NOR.to(dtype), scaling, gates)
+        layer.a_stack_RI.requires_grad_(trainable)
+        layer.b_stack_OR.requires_grad_(trainable)
+        setattr(parent, leaf, layer)
+    return len(paths)
+
+
+def unstack_adapters(causal: Any) -> list[dict[str, torch.Tensor]]:
+    """One PEFT state per column of the gates, out of a causal LM that `stack_adapters` changed: what a training ended with."""
+    layers = {name: module for name, module in causal.named_modules() if isinstance(module, StackedLoRALinear)}
+    count = next(iter(layers.values())).gates.adapters if layers else 0
+    states: list[dict[str, torch.Tensor]] = [{} for _ in range(count)]
+    for name, layer in layers.items():
+        for number, state in enumerate(states):
+            a_RI, b_OR = layer.adapter(number)
+            state[f"base_model.model.{name}.lora_A.weight"] = a_RI
+            state[f"base_model.model.{name}.lora_B.weight"] = b_OR
+    return states
+
+
+def _common_modules(adapters: Sequence[AdapterWeights]) -> list[str]:
+    modules = [sorted({name.rpartition(".lora_")[0] for name in state}) for state in adapters]
+    if not modules[0]:
+        raise ModelError("an adapter has no LoRA weights", "lora_A and lora_B of each layer", "train it anew")
+    if any(names != modules[0] for names in modules):
+        raise ModelError("adapters change different modules", "the same target_modules in all", "retrain the experts")
+    ranks = [len(state[f"{modules[0][0]}.lora_A.weight"]) for state in adapters]
+    if len(set(ranks)) > 1:
+        raise ModelError(f"adapters of rank {ranks}", "one rank for all", "retrain the experts")
+    return modules[0]
