@@ -87,9 +87,9 @@ class StackedLoRALinear(nn.Module):
         self.base, self.scaling, self.gates = base, scaling, gates
         stacked_rank = self.copies * self.rank
         self.a_stack_RI = nn.Parameter(a_NRI.reshape(stacked_rank, size_in).clone(), requires_grad=False)
-        self.b_stack_OR = nn.Parameter(
-            b_NOR.permute(1, 0, 2).reshape(-1, stacked_rank).contiguous(), requires_grad=False
-        )
+        # Clones: a view of the one kept copy would hold the memory of all N.
+        b_OR = b_NOR.permute(1, 0, 2).reshape(-1, stacked_rank)
+        self.b_stack_OR = nn.Parameter(b_OR.clone(memory_format=torch.contiguous_format), requires_grad=False)
 
     def forward(self, x_BTI: torch.Tensor) -> torch.Tensor:
         """(B, T, out)."""
@@ -119,7 +119,7 @@ def stack_adapters(
         adapters: one PEFT state per column of the gates, same rank and target modules.
         scaling: alpha / r of the adapters.
         trainable: let gradients reach the adapters: a mixed batch then trains every expert on its share of every sample.
-            Each adapter keeps a copy of its own on every layer.
+            Each adapter keeps a copy of its own on every layer. A stack has no LoRA dropout.
 
     Raises:
         ModelError: adapters without weights, of different modules or ranks, or of another base model.
@@ -153,7 +153,10 @@ def stack_adapters(
 
 
 def unstack_adapters(causal: Any) -> list[dict[str, torch.Tensor]]:
-    """One PEFT state per column of the gates, out of a causal LM that `stack_adapters` changed: what a training ended with."""
+    """One PEFT state per column of the gates, out of a causal LM that `stack_adapters` changed: what a training ended with.
+
+    The tensors are copies, in fp32 or float64 as the stack holds them; the LM stays as it is. Without a stack: no states.
+    """
     layers = {name: module for name, module in causal.named_modules() if isinstance(module, StackedLoRALinear)}
     count = next(iter(layers.values())).gates.adapters if layers else 0
     states: list[dict[str, torch.Tensor]] = [{} for _ in range(count)]

@@ -7,10 +7,11 @@ import pytest
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from thinkrec_core.config.experts import ExpertsConfig
+from thinkrec_core.config.experts import ExpertsConfig, RouterConfig
 from thinkrec_core.errors import DataError
 from thinkrec_core.experts import cluster
 from thinkrec_core.experts.cluster import cluster_users
+from thinkrec_core.experts.router import gate_weights, route_weights
 from thinkrec_core.seeds import generator
 
 
@@ -93,6 +94,27 @@ def test_one_cluster_has_everybody_and_no_silhouette() -> None:
     vectors, _ = planted()
     found = cluster_users(vectors, np.ones(91), ExpertsConfig(count=1), generator(1, "c"))
     assert (found.sizes, found.silhouette) == ((90,), None)
+
+
+@pytest.mark.parametrize("space", ["zscore", "raw"])
+def test_one_user_is_a_cluster_of_one(space: str) -> None:
+    found = cluster_users([[0.0, 0.0], [3.0, -4.0]], [0, 5], ExpertsConfig(count=1, space=space), generator(1, "c"))
+    assert found.assignment.tolist() == [-1, 0]
+    assert (found.sizes, found.silhouette) == ((1,), None)
+    assert found.centroids.tolist() == [[0, 0] if space == "zscore" else [3, -4]]
+    with pytest.raises(DataError, match=r"1 users with train rows for experts\.count 2"):
+        cluster_users([[0.0, 0.0], [3.0, -4.0]], [0, 5], ExpertsConfig(count=2), generator(1, "c"))
+
+
+@pytest.mark.parametrize("space", ["zscore", "raw"])
+@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+def test_vectors_of_zeros_are_clustered_and_all_users_go_to_the_general_adapter(clustering: str, space: str) -> None:
+    config = ExpertsConfig(count=2, clustering=clustering, space=space)
+    found = cluster_users(np.zeros((6, 3)), np.ones(6), config, generator(1, "c"))
+    assert (sum(found.sizes), found.centroids.tolist()) == (5, [[0, 0, 0], [0, 0, 0]])
+    assert found.std.tolist() == [1, 1, 1]
+    weights = gate_weights(found.routing_vectors(np.zeros((5, 3))), found.centroids, 0.1)
+    assert route_weights(weights, RouterConfig()).gates.tolist() == [[1, 0, 0]] * 5
 
 
 def test_mistakes_are_told_in_one_line() -> None:

@@ -84,6 +84,21 @@ def test_certain_weights_have_no_entropy() -> None:
     assert routes.route.tolist() == ["single"]
 
 
+def test_a_vector_of_zeros_fits_nobody() -> None:
+    weights = gate_weights(np.zeros((2, 3)), [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]], 0.01)
+    assert weights == pytest.approx(np.full((2, 3), 1 / 3))
+    routes = route_weights(weights, PAPER)
+    assert routes.route.tolist() == ["general"] * 2
+    assert routes.gates.tolist() == [[1, 0, 0, 0]] * 2
+
+
+def test_one_user_is_routed_as_in_a_crowd_and_no_user_is_no_route() -> None:
+    weights = gate_weights([[2.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], 0.1)
+    assert route_weights(weights, PAPER).route.tolist() == ["single"]
+    nobody = route_weights(np.zeros((0, 2)), PAPER)
+    assert (nobody.route.shape, nobody.gates.shape) == ((0,), (0, 3))
+
+
 def test_a_vector_that_is_not_finite_is_named() -> None:
     with pytest.raises(DataError, match="user 1 is not finite"):
         gate_weights([[1.0], [float("nan")]], [[1.0]], 0.1)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
+from peft.tuners.lora.layer import LoraLayer
 from transformers import LlamaForCausalLM
 
-from storage.language_model import adapter_weights, save_adapter
+from storage.assets import smollm2_folder
+from storage.language_model import adapter_weights, load_base, save_adapter
 from tests.tiny_model import randomise_lora, tiny_causal
 from thinkrec_core.errors import ModelError
-from thinkrec_core.experts.stacked import AdapterWeights, Gates, stack_adapters
+from thinkrec_core.experts.stacked import AdapterWeights, Gates, stack_adapters, unstack_adapters
 from thinkrec_core.recllm.adapters import add_lora
 
 RANK, ALPHA, ADAPTERS = 4, 8, 3
@@ -113,6 +116,135 @@ def test_permuting_a_batch_permutes_its_results(states: list[AdapterWeights]) ->
     stack = stacked(states)
     straight, permuted = logits(stack, weights), logits(stack, weights[order], IDS[order])
     torch.testing.assert_close(permuted, straight[order], atol=1e-5, rtol=1e-5)
+
+
+class PlainPeft:
+    """Adapters "0", "1", ... in PEFT itself, all active, where the gates of a single row become the scalings."""
+
+    def __init__(self, causal: Any, states: list[AdapterWeights]) -> None:
+        self.model = add_lora(causal, RANK, ALPHA, 0.0, ("q_proj", "v_proj"), 0)
+        for number, state in enumerate(states):
+            self.model.add_adapter(str(number), self.model.peft_config["default"])
+            for name, value in state.items():
+                self.parameter(name, number).data = value.to(causal.dtype).clone()
+        self.model.delete_adapter("default")
+        self.names = [str(number) for number in range(len(states))]
+        self.model.base_model.set_adapter(self.names)
+        self.model.eval()
+
+    def parameter(self, name: str, number: int) -> torch.nn.Parameter:
+        """The parameter of adapter `number` that its state calls `name`."""
+        parameter: torch.nn.Parameter = self.model.get_parameter(name.replace(".weight", f".{number}.weight"))
+        return parameter
+
+    def logits(self, ids_T: torch.Tensor, weights_N: torch.Tensor) -> torch.Tensor:
+        """(T, V) of one row."""
+        for module in self.model.modules():
+            if isinstance(module, LoraLayer):
+                module.scaling = {name: SCALING * float(weights_N[int(name)]) for name in self.names}
+        logits_BTV: torch.Tensor = self.model(ids_T[None]).logits
+        return logits_BTV[0]
+
+
+def mixed_gates() -> torch.Tensor:
+    """Gates of each kind: a mixture, one expert, a share that is zero, the untrained LM, beyond a sum of one."""
+    return torch.tensor([[0.2, 0.5, 0.3], [0, 1, 0], [0.6, 0, 0.4], [0, 0, 0], [0.9, 0.8, 0.1]], dtype=torch.float64)
+
+
+def test_gradients_of_a_mixed_batch_are_those_of_peft_weighted_by_the_gates() -> None:
+    causal, gates = tiny_causal().double().requires_grad_(False), Gates(ADAPTERS)
+    stack_adapters(causal, RANDOM, SCALING, gates, trainable=True)
+    pull = torch.randn(*IDS.shape, causal.config.vocab_size, generator=torch.Generator().manual_seed(3)).double()
+    gates.set(mixed_gates())
+    (causal(IDS).logits * pull).mean(dim=(1, 2)).sum().backward()
+    trained = {name: value.grad for name, value in causal.named_parameters() if value.requires_grad}
+    assert len(trained) == 16  # A and B of q and v of 4 layers; W is frozen
+
+    plain = PlainPeft(tiny_causal().double(), RANDOM)
+    for ids_T, weights_N, pull_TV in zip(IDS, mixed_gates(), pull, strict=True):
+        (plain.logits(ids_T, weights_N) * pull_TV).mean().backward()
+    for number, state in enumerate(RANDOM):
+        part = slice(number * RANK, (number + 1) * RANK)
+        for name in state:
+            expected = plain.parameter(name, number).grad
+            inner, _, kind = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+            got = trained[f"{inner}.a_stack_RI"][part] if kind == "A" else trained[f"{inner}.b_stack_OR"][:, part]
+            assert float(expected.abs().max()) > 1e-6
+            torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_an_expert_that_no_row_uses_learns_nothing() -> None:
+    causal, gates = tiny_causal().requires_grad_(False), Gates(ADAPTERS)
+    stack_adapters(causal, RANDOM, SCALING, gates, trainable=True)
+    gates.set(rows([0.5, 0.0, 0.5]))
+    causal(IDS).logits.square().mean().backward()
+    for name, value in causal.named_parameters():
+        if value.requires_grad:
+            experts = value.grad.chunk(ADAPTERS, dim=0 if name.endswith("a_stack_RI") else 1)
+            assert [bool(gradient.any()) for gradient in experts] == [True, False, True], name
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_unstacking_gives_the_peft_tensors_back(states: list[AdapterWeights], trainable: bool) -> None:
+    # Below the last layers adapter 2 repeats adapter 0, and all agree on layer 0, of which one copy is kept.
+    repeated = [
+        {name: states[0 if ".layers.0." in name else number][name] for name in states[0]} for number in (0, 1, 2)
+    ]
+    causal = tiny_causal()
+    stack_adapters(causal, repeated, SCALING, Gates(ADAPTERS), trainable)
+    assert causal.model.layers[0].self_attn.q_proj.copies == (ADAPTERS if trainable else 1)
+    back = unstack_adapters(causal)
+    assert len(back) == ADAPTERS
+    for got, expected in zip(back, repeated, strict=True):
+        assert set(got) == set(expected)
+        assert all(torch.equal(got[name], expected[name]) for name in expected)
+    assert unstack_adapters(tiny_causal()) == []
+
+
+@torch.no_grad()
+def test_a_layer_on_which_all_agree_keeps_one_copy_and_the_same_results(states: list[AdapterWeights]) -> None:
+    agreeing = [{name: states[0 if ".layers.3." not in name else n][name] for name in states[0]} for n in (0, 1, 2)]
+    causal, gates = stacked(agreeing)
+    layer = causal.model.layers[1].self_attn.q_proj
+    assert (layer.copies, causal.model.layers[3].self_attn.q_proj.copies) == (1, ADAPTERS)
+    assert layer.b_stack_OR.untyped_storage().nbytes() == layer.b_stack_OR.numel() * 4
+    every = tiny_causal(), Gates(ADAPTERS)
+    stack_adapters(every[0], agreeing, SCALING, every[1], trainable=True)
+    torch.testing.assert_close(
+        logits((causal, gates), mixed_gates()), logits(every, mixed_gates()), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_mixed_batch_of_a_real_lm_is_peft_row_by_row() -> None:
+    folder = smollm2_folder()
+    causal, gates = load_base(folder, torch.float32), Gates(ADAPTERS)
+    sizes = {
+        f"base_model.model.{name}": (module.in_features, module.out_features)
+        for name, module in causal.named_modules()
+        if name.endswith(("q_proj", "v_proj"))
+    }
+    draw = torch.Generator().manual_seed(5)
+    real: list[AdapterWeights] = [
+        {
+            name: 0.02 * torch.randn(shape, generator=draw)
+            for path, (size_in, size_out) in sizes.items()
+            for name, shape in (
+                (f"{path}.lora_A.weight", (RANK, size_in)),
+                (f"{path}.lora_B.weight", (size_out, RANK)),
+            )
+        }
+        for _ in range(ADAPTERS)
+    ]
+    assert stack_adapters(causal, real, SCALING, gates) == 60  # q and v of 30 layers
+    ids = torch.randint(100, 40_000, (len(IDS), 24), generator=draw)
+    got = logits((causal, gates), mixed_gates(), ids)
+    bare = logits((causal, gates), torch.zeros(len(ids), ADAPTERS), ids)
+    plain = PlainPeft(load_base(folder, torch.float32), real)
+    expected = torch.stack([plain.logits(*row) for row in zip(ids, mixed_gates(), strict=True)])
+    assert float((expected[0] - bare[0]).abs().max()) > 0.1
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_gates_must_fit_and_be_set(states: list[AdapterWeights]) -> None:
