@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from storage.new_folder import new_folder
 from storage.prepare import prepare
 from storage.readers.registry import read_source
 from thinkrec_core.config.data import DataConfig
-from thinkrec_core.errors import DataError
 
 
 def prepare_folder(
@@ -29,22 +27,11 @@ def prepare_folder(
         DataError: the source cannot be used, or `out` is there already or cannot be written.
     """
     start = time.monotonic()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"--out {out} is there already", "a new or empty folder", "choose another or remove it")
-    building = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
-    try:
-        building.mkdir(parents=True)
+    with new_folder(out) as building:
         raw = read_source(config.source, config.format, config.columns)
         statistics = {**prepare(raw, config, seed, building, say), "source_digest": raw.digest}
         raw.rejected.write(building / "rejected.parquet")
         (building / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True) + "\n")
-        if out.exists():
-            out.rmdir()
-        os.rename(building, out)
-    except OSError as error:
-        raise DataError(f"--out {out} cannot be written ({error.strerror})", "a folder that can be written") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return {**statistics, "seconds": round(time.monotonic() - start, 3)}
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thinkrec_core.errors import DataError
+from storage.new_folder import new_folder
 from thinkrec_core.synthetic import SyntheticSpec, Truth, blocks_of, item_texts, plant
 
 INTERACTIONS = pa.schema(
@@ -37,11 +35,8 @@ def write_synthetic(spec: SyntheticSpec, out: Path, progress: Callable[[int], No
     Raises:
         DataError: `out` exists with something in it, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"--out {out} is there already", "a new or empty folder", "choose another or remove it")
-    building = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        (building / "truth").mkdir(parents=True)
+    with new_folder(out) as building:
+        (building / "truth").mkdir()
         truth, rows = plant(spec), 0
         with pq.ParquetWriter(building / "interactions.parquet", INTERACTIONS, compression="zstd") as writer:
             for block in blocks_of(truth):
@@ -50,13 +45,6 @@ def write_synthetic(spec: SyntheticSpec, out: Path, progress: Callable[[int], No
                 rows += len(block.user_id)
                 progress(rows)
         _write_texts(truth, building)
-        if out.exists():
-            out.rmdir()
-        os.rename(building, out)
-    except OSError as error:
-        raise DataError(f"--out {out} cannot be written ({error.strerror})", "a folder that can be written") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return rows
 
 
