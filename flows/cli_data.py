@@ -1,4 +1,4 @@
-"""`thinkrec data ...`: data sets made, prepared and extended."""
+"""`thinkrec data ...`: data sets made and prepared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from flows.options import Assignments, ConfigFile, Json, PresetName
 
-app = typer.Typer(help="Make, prepare and extend data sets.", no_args_is_help=True)
+app = typer.Typer(help="Make and prepare data sets.", no_args_is_help=True)
 
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must be new or empty.")]
 Seed = Annotated[int, typer.Option(help="Seed; equal seeds give equal files.")]

@@ -18,6 +18,7 @@ FIRST_PARTY = ("thinkrec_core", "storage", "tasks", "flows")
 PLUMBING = frozenset(
     {
         "storage.code_digest",
+        "storage.durable",
         "storage.store",
         "storage.tracking",
         "tasks.stage",

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from storage.durable import sync_path
 from thinkrec_core.errors import StoreError
 
 
@@ -137,7 +138,7 @@ class Journal:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             if is_new:
-                _sync_folder(self.path.parent)
+                sync_path(self.path.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:
@@ -184,11 +185,3 @@ def _append_whole(descriptor: int, lines: bytes) -> None:
     while written < len(lines):
         written += os.write(descriptor, lines[written:])
     os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

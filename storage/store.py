@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from storage.durable import sync_path
 from thinkrec_core.errors import StoreError
 
 MANIFEST = "manifest.json"
@@ -137,16 +138,16 @@ class ArtifactStore:
             )
             for path in draft.path.rglob("*"):
                 if path.is_file():
-                    _fsync(path)
+                    sync_path(path)
             digest = _digest_files(draft.path, files)
             manifest = {"stage": stage, "key": key, "digest": digest, "files": files, **facts, **draft.manifest}
             target = draft.path / MANIFEST
             target.write_text(json.dumps(manifest, indent=1, sort_keys=True, default=str) + "\n")
-            _fsync(target)
+            sync_path(target)
             folder = self._folder(stage, key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.rename(draft.path, folder)
-            _fsync(folder.parent)
+            sync_path(folder.parent)
         except OSError as error:
             raise StoreError(
                 f"stage {stage} could not be stored in {self.root} ({error.strerror})",
@@ -191,11 +192,3 @@ def _digest_files(folder: Path, files: list[str]) -> str:
         except OSError:
             total.update(f"{name}\0missing\n".encode())
     return total.hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

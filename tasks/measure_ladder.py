@@ -17,7 +17,8 @@ from storage.tracking import StageTracker
 from tasks.fit_rung import read_scores
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.evaluation.ladder import evaluate_ladder
-from thinkrec_core.report.ladder_page import ladder_template_digest, render_ladder
+from thinkrec_core.report.ladder_page import TEMPLATE, render_ladder
+from thinkrec_core.report.templates import template_digest
 from thinkrec_core.seeds import generator
 
 
@@ -79,6 +80,6 @@ def measure_ladder(
             "bootstrap": config.ladder.bootstrap,
             "history": config.data.history,
             "split": config.data.split,
-            "template": ladder_template_digest(),
+            "template": template_digest(TEMPLATE),
         },
     )

@@ -12,6 +12,7 @@ import torch
 
 from storage.language_model import load_stacked, load_tokenizer
 from storage.models import ResolvedModel
+from storage.rec_data import load_gates
 from storage.schemas import CLUSTERS, SAMPLES
 from storage.store import ArtifactRef
 from storage.tables import read_table
@@ -55,13 +56,10 @@ class ScoringBench:
         self.test_table = read_table(path(data) / "samples_test.parquet", SAMPLES).take(self.rows)
         self._base, self._general = base.path, path(general)
         self._experts = [path(ref) for ref in experts]
-        table = read_table(path(clusters) / "clusters.parquet", CLUSTERS)
-        flat = table.column("gates").combine_chunks().flatten().to_numpy()
-        columns = [0, *(int(ref.stage.rpartition("_")[2]) + 1 for ref in experts)]
-        by_user = np.zeros((table.num_rows + 1, len(columns)))
-        by_user[1:] = flat.reshape(table.num_rows, -1)[:, columns]
-        self._route = ["general", *table.column("route").to_pylist()]
-        self._gates = by_user[self.test.user_idx[self.rows]]
+        routes = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["route"])
+        self._route = ["general", *routes.column("route").to_pylist()]
+        numbers = [int(ref.stage.rpartition("_")[2]) for ref in experts]
+        self._gates = load_gates(path(clusters), numbers)[self.test.user_idx[self.rows]]
         self._loaded: tuple[RecLLM, Gates] | None = None
 
     def model(self) -> tuple[RecLLM, Gates]:
@@ -93,7 +91,7 @@ class ScoringBench:
         if not chosen:
             return []
         model, gates = self.model()
-        made = self._make(self.config.scored_prompt, chosen)
+        made = self._make(self.config.training.scored_prompt, chosen)
         final = scores.get("thinkrec_experts", scores.get("thinkrec_general"))
         told = []
         for index, example in zip(chosen, made, strict=True):
@@ -141,7 +139,7 @@ class ScoringBench:
         general[:, 0] = 1
         layers = self.model()[0].causal.config.num_hidden_layers
         return self._score(
-            self.config.scored_prompt, [general, self._gates], max(0, layers - self.config.experts.last_layers)
+            self.config.training.scored_prompt, [general, self._gates], max(0, layers - self.config.experts.last_layers)
         )
 
     def _score(self, prompt: PromptKind, settings: list[Scores], shared_layers: int) -> Scores:

@@ -20,7 +20,8 @@ from storage.tables import read_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.errors import StoreError
-from thinkrec_core.report.render import render_report, template_digest
+from thinkrec_core.report.render import TEMPLATE, render_report
+from thinkrec_core.report.templates import template_digest
 from thinkrec_core.report.values import ReportValues, Training
 
 ACCEPTED_TRACES, REJECTED_TRACES = 3, 2
@@ -81,7 +82,7 @@ def write_report(
             "evaluation": evaluation,
             **named,
         },
-        settings={"config": context.config, "template": template_digest()},
+        settings={"config": context.config, "template": template_digest(TEMPLATE)},
     )
 
 

@@ -52,7 +52,7 @@ def test_scores(
         if time.monotonic() > deadline:
             return None
         rows = todo[start : start + CHUNK]
-        made = [factory.make(int(row), settings.scored_prompt) for row in rows]
+        made = [factory.make(int(row), settings.training.scored_prompt) for row in rows]
         chunk_gates = torch.tensor(row_gates[rows], dtype=torch.float32, device=device)
         batch = 128 if device.type == "cuda" else 8
         scores[rows] = score_examples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -34,11 +34,6 @@ class ThinkRecConfig(Frozen):
     evaluation: EvaluationConfig = EvaluationConfig()
     ladder: LadderConfig = LadderConfig()
     """`thinkrec ladder`: methods without a language model on all test rows."""
-
-    @property
-    def scored_prompt(self) -> Literal["text", "id"]:
-        """The prompt that a trained model is scored on."""
-        return "text" if self.training.schedule == "text" else "id"
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:

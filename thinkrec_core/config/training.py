@@ -105,6 +105,11 @@ class TrainingConfig(OptimisationConfig):
     """Fixed valid rows (whole users) of each validation."""
     engine: EngineConfig = EngineConfig()
 
+    @property
+    def scored_prompt(self) -> Literal["text", "id"]:
+        """The prompt that a trained model is scored on."""
+        return "text" if self.schedule == "text" else "id"
+
     @model_validator(mode="after")
     def _the_projector_sees_the_rows_of_the_adapter(self) -> Self:
         if self.projector.train_rows not in (None, self.train_rows):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from thinkrec_core.report import tables
 from thinkrec_core.report.published import PUBLISHED
+from thinkrec_core.report.templates import template_environment
 
 TEMPLATE = "ladder.html.j2"
 
@@ -24,24 +22,16 @@ def render_ladder(evaluation: Mapping[str, Any]) -> str:
     """
     from thinkrec_core.report.frontier import frontier_figure  # matplotlib
 
-    environment = Environment(
-        loader=PackageLoader("thinkrec_core.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return (
+        template_environment()
+        .get_template(TEMPLATE)
+        .render(
+            evaluation=evaluation,
+            main=tables.ladder_rows(evaluation),
+            other=tables.other_rows(evaluation),
+            parts=tables.warm_cold_rows(evaluation),
+            other_titles=[title for _, title in tables.OTHER_FIGURES],
+            frontier=Markup(frontier_figure(evaluation)),
+            published=PUBLISHED,
+        )
     )
-    return environment.get_template(TEMPLATE).render(
-        evaluation=evaluation,
-        main=tables.ladder_rows(evaluation),
-        other=tables.other_rows(evaluation),
-        parts=tables.warm_cold_rows(evaluation),
-        other_titles=[title for _, title in tables.OTHER_FIGURES],
-        frontier=Markup(frontier_figure(evaluation)),
-        published=PUBLISHED,
-    )
-
-
-def ladder_template_digest() -> str:
-    """sha256 of the page's template, which no import names."""
-    return hashlib.sha256(resources.files("thinkrec_core.report").joinpath(TEMPLATE).read_bytes()).hexdigest()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from thinkrec_core.report import tables, words
 from thinkrec_core.report.licences import licences, limits
+from thinkrec_core.report.templates import template_environment
 from thinkrec_core.report.values import ReportValues, Training
 
 TEMPLATE = "report.html.j2"
@@ -26,21 +24,9 @@ def render_report(values: ReportValues) -> str:
     Every text of a run (titles, traces, explanations) passes the autoescape of jinja2; only the SVG drawn here is
     markup. Parts without values are left out or say that there is nothing.
     """
-    environment = Environment(
-        loader=PackageLoader("thinkrec_core.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     environment.globals.update(words=words, tables=tables)
     return environment.get_template(TEMPLATE).render(**_page(values))
-
-
-def template_digest() -> str:
-    """sha256 of the page's template, which no import names: whoever caches a report needs it beside the code."""
-    source = resources.files("thinkrec_core.report").joinpath(TEMPLATE).read_bytes()
-    return hashlib.sha256(source).hexdigest()
 
 
 def _page(values: ReportValues) -> dict[str, Any]:
