@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_data, cli_ladder
+from flows import cli_artifacts, cli_data, cli_ladder
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_artifacts.app, name="artifacts")
 
 
 def _port(given: str | int) -> int:

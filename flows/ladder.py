@@ -25,7 +25,7 @@ def ladder(
 ) -> dict[str, Any]:
     """The summary of a ladder, also kept as runs/<run>.json below the store.
 
-    Keys: run, preset, seconds, stages, all_cached, rows, users, floor, protocol, seeds, rungs {name: {auc, uauc, auc_ci,
+    Keys: run, preset, seconds, stages, all_cached, artifacts, rows, users, floor, protocol, seeds, rungs {name: {auc, uauc, auc_ci,
     ...}}, published, predictions, report, mlflow_run, mlflow_uri.
 
     Args:
@@ -50,15 +50,11 @@ def _opened(config: ThinkRecConfig, root: Path) -> ArtifactStore:
 def _summary(run: Run, preset: str, measured: ArtifactRef) -> dict[str, Any]:
     folder = run.context.store.path(measured)
     found = json.loads((folder / "ladder.json").read_text(encoding="utf-8"))
-    results = run.context.results
     return {
         "run": run.name,
         "preset": preset,
         "seconds": run.seconds,
-        "stages": {
-            name: {"status": result.status, "seconds": round(result.seconds, 3)} for name, result in results.items()
-        },
-        "all_cached": all(result.status == "cached" for result in results.values()),
+        **run.stages(),
         **found,
         "published": published_rows(),
         "predictions": str(folder / "predictions.parquet"),

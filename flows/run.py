@@ -14,6 +14,7 @@ from typing import Any
 
 from flows.preflight import preflight
 from flows.views import current_view
+from storage.catalog import write_catalog
 from storage.home import runs_folder, store_root
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tracking import Tracker
@@ -43,6 +44,19 @@ class Run:
         """Seconds since the run was opened."""
         return round(time.monotonic() - self.started, 3)
 
+    def stages(self) -> dict[str, Any]:
+        """What a summary says about its stages: stages {name: {status, seconds}}, all_cached, artifacts {name: {key, digest}}."""
+        results = self.context.results
+        return {
+            "stages": {
+                name: {"status": each.status, "seconds": round(each.seconds, 3)} for name, each in results.items()
+            },
+            "all_cached": all(each.status == "cached" for each in results.values()),
+            "artifacts": {
+                name: {"key": each.ref.key, "digest": each.ref.digest} for name, each in results.items() if each.ref
+            },
+        }
+
     def keep(self, summary: dict[str, Any]) -> dict[str, Any]:
         """`summary`, after it was written to runs/<name>.json in one piece and its figures were logged."""
         target = _run_file(self.context.store.root, self.name)
@@ -55,6 +69,7 @@ class Run:
         cached = sorted(name for name, stage in summary["stages"].items() if stage["status"] == "cached")
         tracker.tags({"thinkrec.cached": ", ".join(cached) or "none", "thinkrec.summary": str(target)})
         tracker.artifact(target)
+        write_catalog(self.context.store.root)
         return summary
 
 
@@ -76,7 +91,8 @@ def open_run(
     tracker = Tracker.start(root, name, config.model_dump(mode="json"))
     status = "KILLED"
     try:
-        yield Run(name, preset, RunContext(config, store, tracker, current_view()), time.monotonic())
+        with store.in_use():
+            yield Run(name, preset, RunContext(config, store, tracker, current_view()), time.monotonic())
         status = "FINISHED"
     except Exception:
         status = "FAILED"

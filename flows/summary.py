@@ -25,10 +25,10 @@ def summarise(
 
     Keys: run, preset, seconds, stages {name: {status, seconds}}, all_cached, rows, users, floor, headline (two sentences),
     rungs {name: {auc, uauc, auc_ci, ...}}, reflections {accepted, rejected}, explanations, predictions, report, adapters
-    {general, expert_0, ...}, mlflow_run (its id, empty if the run was not tracked), mlflow_uri. Paths are absolute.
+    {general, expert_0, ...}, artifacts {stage: {key, digest}}, mlflow_run (its id, empty if the run was not tracked),
+    mlflow_uri. Paths are absolute.
     """
     path = run.context.store.path
-    results = run.context.results
     ladder = _read(path(evaluation) / "rungs.json")
     accepted = read_table(path(reflections) / "reflections.parquet", REFLECTIONS, ["accepted"]).column("accepted")
     count = sum(accepted.to_pylist())
@@ -36,10 +36,7 @@ def summarise(
         "run": run.name,
         "preset": run.preset,
         "seconds": run.seconds,
-        "stages": {
-            name: {"status": result.status, "seconds": round(result.seconds, 3)} for name, result in results.items()
-        },
-        "all_cached": all(result.status == "cached" for result in results.values()),
+        **run.stages(),
         "rows": ladder["rows"],
         "users": ladder["users"],
         "floor": ladder["floor"],

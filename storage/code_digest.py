@@ -17,7 +17,10 @@ from pathlib import Path
 FIRST_PARTY = ("thinkrec_core", "storage", "tasks", "flows")
 PLUMBING = frozenset(
     {
+        "storage.catalog",
         "storage.code_digest",
+        "storage.crash_points",
+        "storage.disk_faults",
         "storage.durable",
         "storage.store",
         "storage.tracking",

@@ -3,6 +3,7 @@
 $THINKREC_HOME or ./.thinkrec
 ├── artifacts/ building/ scratch/ locks/     storage.store
 ├── mlflow.db, mlartifacts/                  storage.mlflow_backend
+├── catalog.duckdb                           storage.catalog
 ├── runs/<run>.json                          the summary of each finished run
 ├── logs/                                    what libraries and servers had to say
 ├── platform/                                daemons that `thinkrec up` started

@@ -19,6 +19,8 @@ from prefect.states import Completed
 from pydantic import BaseModel
 
 from storage.code_digest import code_digest, library_versions
+from storage.crash_points import reached
+from storage.disk_faults import disk_faults
 from storage.store import ArtifactRef, ArtifactStore, Draft
 from storage.tracking import StageTracker, Tracker
 from tasks.view import View
@@ -31,6 +33,7 @@ class StageResult:
 
     status: Literal["ran", "cached"]
     seconds: float
+    ref: ArtifactRef | None = None
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,17 @@ def run_stage(
     with context.store.locked(name, key):
         ref = context.store.find(name, key)
         if ref is not None:
-            context.results[name] = StageResult("cached", time.monotonic() - start)
+            context.results[name] = StageResult("cached", time.monotonic() - start, ref)
             context.view.say(f"  {name:<18} cached")
             return Completed(name="Cached", data=ref)
         context.view.say(f"  {name:<18} running")
         draft = context.store.draft(name, key)
         try:
-            with context.tracker.stage(name) as tracker:
+            with context.tracker.stage(name) as tracker, disk_faults(name, context.store.root):
                 tracker.params(identity["settings"])
+                reached(f"{name}/build.begin")
                 build(draft, tracker)
+                reached(f"{name}/build.end")
                 seconds = time.monotonic() - start
                 facts = {
                     **identity,
@@ -96,7 +101,7 @@ def run_stage(
                 ref = context.store.publish(draft, name, key, facts)
         finally:
             context.store.discard(draft)
-    context.results[name] = StageResult("ran", seconds)
+    context.results[name] = StageResult("ran", seconds, ref)
     context.view.say(f"  {name:<18} done in {seconds:.1f} s")
     return ref
 
