@@ -6,10 +6,9 @@ from pathlib import Path
 
 from storage.models import resolve_model
 from storage.store import ArtifactStore
+from thinkrec_core.config.reflections import LOCAL
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import ConfigError
-
-LOCAL_TEACHER = "local"
 
 
 def preflight(config: ThinkRecConfig, root: Path) -> ArtifactStore:
@@ -22,6 +21,19 @@ def preflight(config: ThinkRecConfig, root: Path) -> ArtifactStore:
         ConfigError: fields that fit their models but cannot lead to the end of a run.
     """
     store = ArtifactStore(root)
+    check_reflections(config)
+    resolve_model(config.llm.model)
+    if config.teacher.base_url == LOCAL and config.teacher.model != config.llm.model:
+        resolve_model(config.teacher.model)
+    return store
+
+
+def check_reflections(config: ThinkRecConfig) -> None:
+    """Refuse a configuration that asks for more accepted reflections than there will be wrong predictions.
+
+    Raises:
+        ConfigError: it does.
+    """
     wanted, kept = config.reflections.min_accepted, config.wrong_predictions.rows
     if wanted > kept:
         raise ConfigError(
@@ -29,7 +41,3 @@ def preflight(config: ThinkRecConfig, root: Path) -> ArtifactStore:
             "as many wrong predictions as accepted reflections, or more",
             "change one of them",
         )
-    resolve_model(config.llm.model)
-    if config.teacher.base_url == LOCAL_TEACHER and config.teacher.model != config.llm.model:
-        resolve_model(config.teacher.model)
-    return store

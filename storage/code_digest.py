@@ -25,6 +25,7 @@ PLUMBING = frozenset(
         "storage.store",
         "storage.tracking",
         "tasks.stage",
+        "tasks.teacher.progress",
         "tasks.view",
         "tasks.processes",
         "tasks.supervisor",

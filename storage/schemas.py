@@ -10,10 +10,13 @@ import pyarrow as pa
 
 __all__ = [
     "CLUSTERS",
+    "COSTED_REFERENCES",
+    "COSTED_REFLECTIONS",
     "ENCODER_SCORES",
     "INTERACTIONS",
     "ITEMS",
     "PREDICTIONS",
+    "REFERENCES",
     "REFLECTIONS",
     "REJECTED",
     "SAMPLES",
@@ -23,6 +26,11 @@ __all__ = [
 
 def _column(name: str, kind: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
+
+
+def _described(field: pa.Field, name: str, meaning: str) -> pa.Field:
+    """`field`; the one called `name` with another meaning."""
+    return field.with_metadata({"meaning": meaning}) if field.name == name else field
 
 
 def _schema(name: str, version: int, columns: list[pa.Field]) -> pa.Schema:
@@ -128,6 +136,27 @@ REFLECTIONS = _schema(
         _column("reason", pa.string(), "why it was rejected; empty if accepted"),
     ],
 )
+
+REFERENCES = _schema(
+    "reference_traces",
+    1,
+    [
+        _column("split", pa.string(), "valid or test"),
+        *(_described(field, "row", "row number in samples_{split}, from 0") for field in REFLECTIONS),
+    ],
+)
+"""Traces about held-out rows, written with their gold labels: for metrics of explanations, never for training."""
+
+_COSTS = [
+    _column("requests", pa.int32(), "answers of the teacher, those from the journal included, and failures"),
+    _column("reused", pa.int32(), "requests that the journal answered"),
+    _column("attempts", pa.int32(), "tries over all requests"),
+    _column("seconds", pa.float64(), "latency: sum over the requests of the try that was answered"),
+    _column("cost", pa.float64(), "tokens at the prices of the run that wrote the table; null without", nullable=True),
+]
+COSTED_REFLECTIONS = _schema("reflections_with_costs", 1, [*REFLECTIONS, *_COSTS])
+COSTED_REFERENCES = _schema("reference_traces_with_costs", 1, [*REFERENCES, *_COSTS])
+"""With what the answers took, which differs between equal runs."""
 
 CLUSTERS = _schema(
     "clusters",

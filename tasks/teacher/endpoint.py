@@ -57,7 +57,9 @@ def remote_endpoint(config: TeacherConfig, environment: Mapping[str, str]) -> En
     parts = urlsplit(config.base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise TeacherError(
-            f"teacher.base_url {config.base_url!r} is no URL", '"local" or http(s)://HOST/v1', "set teacher.base_url"
+            f"teacher.base_url {config.base_url!r} is no URL",
+            '"local", "journal" or http(s)://HOST/v1',
+            "set teacher.base_url",
         )
     endpoint = Endpoint(config.base_url, config.model, environment.get(config.api_key_env, "").strip())
     if not endpoint.key and not endpoint.is_local:

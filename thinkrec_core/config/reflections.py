@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from thinkrec_core.config.base import Frozen
 
+LOCAL, JOURNAL = "local", "journal"
+"""Values of `teacher.base_url` that are no URL."""
+
 
 class WrongPredictionsConfig(Frozen):
     """Whose mistakes are collected, and how many."""
@@ -27,7 +30,8 @@ class TeacherConfig(Frozen):
     """An OpenAI-compatible chat endpoint. The key is read from the environment and never stored."""
 
     base_url: str = "local"
-    """`local`: the pipeline starts and stops a server of `model` on this machine. Else the URL up to /v1."""
+    """`local`: the pipeline starts and stops a server of `model` on this machine. `journal`: nobody is asked; what the
+    journal does not hold is rejected. Else the URL up to /v1."""
 
     model: str = "smollm2-135m"
     """Model name sent to the endpoint; for `local` also the model that is served."""

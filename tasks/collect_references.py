@@ -1,0 +1,55 @@
+"""Stage `reference_traces`: what the teacher says about held-out rows, knowing what the user did.
+
+The traces are the references that metrics of explanations compare with. They are made with the gold label of rows that
+a figure will be reported on, so they are kept apart from the reflections, and no training accepts them.
+"""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from storage.store import ArtifactRef, Draft
+from storage.tracking import StageTracker
+from tasks.distil_reflections import FIGURES
+from tasks.stage import RunContext, run_stage
+from tasks.teacher.calls import Calls
+from tasks.teacher.cases import HeldOut, reference_cases
+from tasks.teacher.outcome import write_outcome
+from tasks.teacher.reflecting import Teacher, reflect, settings_of
+
+
+@task(name="reference_traces", cache_policy=NO_CACHE)
+def collect_references(
+    context: RunContext, data: ArtifactRef, split: HeldOut, rows: int
+) -> ArtifactRef | State[ArtifactRef]:
+    """The artifact with reference_traces.parquet, summary.json, telemetry/requests.jsonl and
+    telemetry/reference_traces.parquet.
+
+    Args:
+        split: where the rows are from.
+        rows: size of the seeded sample; all rows of a smaller split.
+
+    Raises:
+        DataError: the split has no rows.
+        TeacherError: the teacher does not answer.
+    """
+    config = context.config
+    teacher = Teacher.of(config.teacher)
+
+    def build(draft: Draft, tracker: StageTracker) -> None:
+        cases = reference_cases(context.store.path(data), split, rows, config.llm.max_history, config.seed)
+        calls = Calls(draft.telemetry / "requests.jsonl", tracker)
+        dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
+        summary = write_outcome(draft, cases, dialogues, teacher, calls)
+        tracker.metrics({name: summary[name] for name in FIGURES})
+        tracker.artifact(draft.path / "summary.json")
+
+    inputs: dict[str, ArtifactRef | str] = {"data": data}
+    if teacher.model is not None:
+        inputs["model"] = teacher.model.digest
+    own = {"split": split, "rows": rows, "max_history": config.llm.max_history}
+    return run_stage(
+        context, "reference_traces", build, inputs=inputs, settings={**settings_of(config, teacher), **own}
+    )
