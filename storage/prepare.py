@@ -83,9 +83,10 @@ def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say 
         }
         _check_splits(statistics, config)
         say("histories")
-        rows = database.execute(sql.HISTORY_ROWS.format(eligible=eligible)).fetchnumpy()
-        counts = database.execute(sql.HISTORY_STARTS.format(eligible=eligible)).fetchnumpy()
-        histories = Histories.of(rows["item_idx"], rows["label"], list(counts.values())[1], config.max_history)
+        rows = database.sql(sql.HISTORY_ROWS.format(eligible=eligible)).to_arrow_table()
+        counts = database.sql(sql.HISTORY_STARTS.format(eligible=eligible)).to_arrow_table()
+        histories = Histories.of(*(column.to_numpy() for column in (*rows.columns, counts.column(1))), config.max_history)
+        del rows, counts
         database.execute(sql.SAMPLES.format(earlier=earlier))
         database.execute("DROP TABLE numbered")
         for split, quartiles, empty in database.execute(
