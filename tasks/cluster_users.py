@@ -22,7 +22,7 @@ from thinkrec_core.experts.cluster import cluster_users as find_clusters
 from thinkrec_core.experts.router import FUSION, GENERAL, SINGLE, Routes, gate_weights, route_weights
 from thinkrec_core.seeds import generator
 
-FIELDS = {"count", "clustering", "space", "min_rows", "router"}
+FIELDS = {"count", "choose", "max_count", "clustering", "space", "min_rows", "router"}
 """Fields of `experts` that decide clusters and routes; how experts are trained does not."""
 MAP_USERS = 500
 """Users in the 2-D map of clusters.json."""
@@ -30,14 +30,22 @@ HISTOGRAM_BINS = 20
 
 
 @task(name="clusters", cache_policy=NO_CACHE)
-def cluster_users(context: RunContext, data: ArtifactRef, encoder: ArtifactRef) -> ArtifactRef | State[ArtifactRef]:
+def cluster_users(
+    context: RunContext, data: ArtifactRef, encoder: ArtifactRef, count: int | None = None
+) -> ArtifactRef | State[ArtifactRef]:
     """The artifact with clusters.parquet, centroids.safetensors and clusters.json.
 
     clusters.json: count, sizes, train_rows and trained per cluster (False where fewer than `experts.min_rows`: the
-    cluster keeps the general adapter), silhouette, users, users_without_train_rows, routes (users per route),
-    mean_gates, entropy_histogram and top_weight_histogram of the users with train rows, and a 2-D map of a sample.
+    cluster keeps the general adapter), silhouette, silhouettes (by N, where several were tried), users,
+    users_without_train_rows, routes (users per route), mean_gates, entropy_histogram and top_weight_histogram of the users
+    with train rows, and a 2-D map of a sample.
+
+    Args:
+        count: N in the place of what the config says.
     """
     experts = context.config.experts
+    if count is not None:
+        experts = experts.model_copy(update={"count": count, "choose": "count", "max_count": None})
     seed = context.config.seed
 
     def build(draft: Draft, tracker: StageTracker) -> None:
@@ -50,9 +58,9 @@ def cluster_users(context: RunContext, data: ArtifactRef, encoder: ArtifactRef) 
         clusters = find_clusters(vectors, train_rows, experts, generator(seed, "clusters"))
         known = clusters.assignment >= 0
         per_cluster = np.bincount(
-            clusters.assignment[known], weights=train_rows[known], minlength=experts.count
+            clusters.assignment[known], weights=train_rows[known], minlength=clusters.count
         ).astype(np.int64)
-        trained = (per_cluster >= experts.min_rows) & (experts.count > 1)
+        trained = (per_cluster >= experts.min_rows) & (clusters.count > 1)
 
         space = np.zeros(vectors.shape)
         space[known] = clusters.routing_vectors(vectors[known])  # strangers may lack a vector; the router skips them
@@ -75,7 +83,7 @@ def cluster_users(context: RunContext, data: ArtifactRef, encoder: ArtifactRef) 
             draft.path / "centroids.safetensors",
         )
         summary = {
-            "count": experts.count,
+            "count": clusters.count,
             "clustering": experts.clustering,
             "space": experts.space,
             "mode": experts.router.mode,
@@ -85,6 +93,7 @@ def cluster_users(context: RunContext, data: ArtifactRef, encoder: ArtifactRef) 
             "trained": trained.tolist(),
             "min_rows": experts.min_rows,
             "silhouette": clusters.silhouette,
+            "silhouettes": clusters.silhouettes,
             **_routing_summary(routes, known),
             "map": _map(clusters, vectors, generator(seed, "clusters", "map")),
         }

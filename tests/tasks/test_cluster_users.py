@@ -112,6 +112,15 @@ def test_one_cluster_routes_everybody_to_the_general_adapter(store: ArtifactStor
     assert summary["trained"] == [False]
 
 
+def test_the_number_of_clusters_can_be_found_or_named(store: ArtifactStore) -> None:
+    folder, context = run(store, choose="silhouette", clustering="minibatch", max_count=4)
+    summary = json.loads((folder / "clusters.json").read_text())
+    assert (summary["count"], summary["sizes"], list(summary["silhouettes"])) == (2, [20, 10], ["2", "3", "4"])
+    named = cluster_users.fn(context, *(publish_once(store, s, write_data) for s in ("data", "encoder")), count=3)
+    assert isinstance(named, ArtifactRef)
+    assert json.loads((store.path(named) / "clusters.json").read_text())["count"] == 3
+
+
 def test_the_key_holds_what_decides_clusters_and_nothing_else(store: ArtifactStore) -> None:
     _, first = run(store)
     _, again = run(store, last_layers=4)

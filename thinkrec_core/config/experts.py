@@ -23,7 +23,12 @@ class ExpertsConfig(Frozen):
 
     count: int = Field(2, ge=1)
     """N; 1 means no experts: every user keeps the general adapter."""
-    clustering: Literal["ward", "kmeans"] = "ward"
+    choose: Literal["count", "silhouette"] = "count"
+    """How N is found. `count`: as given above. `silhouette`: the N with the best silhouette."""
+    max_count: int | None = Field(None, ge=2, le=50)
+    """Largest N that `choose: silhouette` looks at, from 2 on; null: 10."""
+    clustering: Literal["ward", "kmeans", "minibatch"] = "ward"
+    """`ward` and `kmeans` look at 10,000 users at most, the rest joins the nearest centroid; `minibatch` k-means at all."""
     space: Literal["zscore", "raw"] = "zscore"
     """Space of clusters, centroids and router. `raw` [compat] is the published centroid space."""
     last_layers: int = Field(8, ge=1)
@@ -36,3 +41,10 @@ class ExpertsConfig(Frozen):
         learning_rate=1e-5, min_learning_rate=0.0, warmup_learning_rate=1e-6, steps=24000
     )
     router: RouterConfig = RouterConfig()
+
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Every N that is looked at."""
+        if self.choose == "silhouette":
+            return tuple(range(2, (self.max_count or 10) + 1))
+        return (self.count,)

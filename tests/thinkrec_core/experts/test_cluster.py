@@ -9,10 +9,12 @@ from sklearn.metrics import adjusted_rand_score
 
 from thinkrec_core.config.experts import ExpertsConfig, RouterConfig
 from thinkrec_core.errors import DataError
-from thinkrec_core.experts import cluster
+from thinkrec_core.experts import partition
 from thinkrec_core.experts.cluster import cluster_users
 from thinkrec_core.experts.router import gate_weights, route_weights
 from thinkrec_core.seeds import generator
+
+CLUSTERINGS = ("ward", "kmeans", "minibatch")
 
 
 def planted(sizes: tuple[int, ...] = (30, 60), d: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +25,7 @@ def planted(sizes: tuple[int, ...] = (30, 60), d: int = 4) -> tuple[np.ndarray, 
     return np.vstack([np.zeros(d), vectors]), groups[order]
 
 
-@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
 def test_planted_groups_are_found_and_numbered_by_size(clustering: str) -> None:
     vectors, truth = planted()
     found = cluster_users(vectors, np.ones(91), ExpertsConfig(clustering=clustering), generator(1, "clusters"))
@@ -65,16 +67,16 @@ def test_users_without_train_rows_stay_out() -> None:
     assert np.isfinite(found.centroids).all()
 
 
-@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
 def test_users_outside_the_sample_join_the_nearest_centroid(clustering: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "MAX_CLUSTERED", 40)
-    monkeypatch.setattr(cluster, "CHUNK", 16)
+    monkeypatch.setattr(partition, "MAX_CLUSTERED", 40)
+    monkeypatch.setattr(partition, "CHUNK", 16)
     vectors, truth = planted()
     found = cluster_users(vectors, np.ones(91), ExpertsConfig(clustering=clustering), generator(1, "clusters"))
     assert found.assignment[1:].tolist() == (1 - truth).tolist()
 
 
-@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
 def test_same_seed_same_clusters(clustering: str) -> None:
     vectors = np.random.default_rng(3).normal(size=(201, 8))
     config = ExpertsConfig(count=5, clustering=clustering)
@@ -83,11 +85,52 @@ def test_same_seed_same_clusters(clustering: str) -> None:
     assert np.array_equal(first.centroids, second.centroids)
 
 
-@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
 def test_equal_vectors_have_a_defined_result(clustering: str) -> None:
     found = cluster_users(np.ones((6, 3)), np.ones(6), ExpertsConfig(clustering=clustering), generator(1, "c"))
     assert sum(found.sizes) == 5
     assert found.centroids.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+def test_the_best_silhouette_chooses_the_number_of_clusters(clustering: str) -> None:
+    vectors, truth = planted((40, 30, 20))
+    config = ExpertsConfig(choose="silhouette", max_count=5, clustering=clustering)
+    found = cluster_users(vectors, np.ones(91), config, generator(1, "c"))
+    assert found.count == 3
+    assert adjusted_rand_score(truth, found.assignment[1:]) == 1.0
+    assert list(found.silhouettes) == [2, 3, 4, 5]
+    assert found.silhouette == max(found.silhouettes.values())
+    again = cluster_users(vectors, np.ones(91), config, generator(1, "c"))
+    assert np.array_equal(found.assignment, again.assignment)
+    assert found.silhouettes == again.silhouettes
+
+
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+@pytest.mark.parametrize("users", [1, 2, 6])
+def test_where_no_silhouette_is_defined_there_is_one_cluster(clustering: str, users: int) -> None:
+    config = ExpertsConfig(choose="silhouette", clustering=clustering)
+    found = cluster_users(np.ones((users + 1, 3)), np.ones(users + 1), config, generator(1, "c"))
+    assert (found.sizes, found.silhouette) == ((users,), None)
+    with pytest.raises(DataError, match="no user has train rows"):
+        cluster_users(np.ones((4, 3)), np.zeros(4), config, generator(1, "c"))
+
+
+def test_the_silhouette_of_a_sample_is_near_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, _ = planted((400, 300))
+    full = cluster_users(vectors, np.ones(701), ExpertsConfig(), generator(1, "c"))
+    monkeypatch.setattr(partition, "MAX_SILHOUETTE", 200)
+    part = cluster_users(vectors, np.ones(701), ExpertsConfig(), generator(1, "c"))
+    assert part.silhouette != full.silhouette
+    assert part.silhouette == pytest.approx(full.silhouette, abs=0.03)
+
+
+def test_partitions_of_ward_are_nested() -> None:
+    z = np.random.default_rng(5).normal(size=(150, 6))
+    found = dict(partition.partitions(z, range(1, 7), "ward", generator(1, "c")))
+    for count in range(1, 6):
+        parents = {(int(fine), int(coarse)) for fine, coarse in zip(found[count + 1], found[count], strict=True)}
+        assert len(parents) == count + 1  # no group of N + 1 lies in two groups of N
 
 
 def test_one_cluster_has_everybody_and_no_silhouette() -> None:
@@ -107,7 +150,7 @@ def test_one_user_is_a_cluster_of_one(space: str) -> None:
 
 
 @pytest.mark.parametrize("space", ["zscore", "raw"])
-@pytest.mark.parametrize("clustering", ["ward", "kmeans"])
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
 def test_vectors_of_zeros_are_clustered_and_all_users_go_to_the_general_adapter(clustering: str, space: str) -> None:
     config = ExpertsConfig(count=2, clustering=clustering, space=space)
     found = cluster_users(np.zeros((6, 3)), np.ones(6), config, generator(1, "c"))
