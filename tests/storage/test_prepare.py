@@ -1,82 +1,19 @@
-"""Labels, splits, ids and histories: small cases by hand, all cases against a plain reference implementation."""
+"""Labels, splits, ids and histories: small cases by hand (tests/storage/test_prepare_reference.py has any case)."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
-from storage import prepare as module
 from storage.readers.raw import RawData
 from storage.readers.registry import read_source
-from storage.schemas import INTERACTIONS, ITEMS, SAMPLES
-from storage.tables import read_table
+from tests.prepared import Row, histories, prepare, raw
 from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
-
-
-@dataclass(frozen=True)
-class PreparedData:
-    """The files of a preparation, read back."""
-
-    interactions: pa.Table
-    items: pa.Table
-    samples: dict[str, pa.Table]
-    statistics: dict[str, Any]
-
-
-def prepare(raw: RawData, config: DataConfig, seed: int) -> PreparedData:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        statistics = module.prepare(raw, config, seed, folder)
-        samples = {s: read_table(folder / f"samples_{s}.parquet", SAMPLES) for s in ("train", "valid", "test")}
-        interactions = read_table(folder / "interactions.parquet", INTERACTIONS)
-        items = read_table(folder / "items.parquet", ITEMS)
-        rows = sum(table.num_rows for table in samples.values())
-        assert statistics["rows_read"] == rows + statistics["rejected"] + sum(statistics["filtered"].values())
-        assert interactions.num_rows == rows
-        return PreparedData(interactions, items, samples, statistics)
-
-
-Row = tuple[str, str, int, int, str]
-"""user, item, label, timestamp, split"""
-
-
-def raw(rows: list[Row], with_split: bool = True) -> RawData:
-    user, item, label, timestamp, split = (list(column) for column in zip(*rows, strict=True))
-    columns: dict[str, Any] = {
-        "user_id": user,
-        "item_id": item,
-        "timestamp": pa.array(timestamp, pa.int64()),
-        "label": pa.array(label, pa.int8()),
-    }
-    if with_split:
-        columns["split"] = split
-    items = sorted(set(item))
-    known = pa.table({"item_id": items, "title": [f"Title {i}" for i in items], "keywords": [""] * len(items)})
-    return RawData(pa.table(columns), known, "digest", "made-up")
-
-
-def histories(prepared: PreparedData) -> dict[tuple[str, str], list[tuple[str, int]]]:
-    """Raw ids and labels of the history of each (user, item)."""
-    ids = dict(zip(*(prepared.items.column(name).to_pylist() for name in ("item_idx", "item_id")), strict=True))
-    return {
-        (row["user_id"], row["item_id"]): [
-            (ids[item], label) for item, label in zip(row["history_item_idx"], row["history_label"], strict=True)
-        ]
-        for table in prepared.samples.values()
-        for row in table.to_pylist()
-    }
-
 
 ONE_USER: list[Row] = [
     ("u", "a", 1, 10, "train"),
@@ -244,63 +181,6 @@ def test_duplicates_first_and_error() -> None:
     assert histories(first)["u", "d"][0] == ("a", 1)
     with pytest.raises(DataError, match="1 rows of made-up repeat a pair"):
         prepare(raw(rows), DataConfig(split="given", duplicates="error"), 7)
-
-
-ROWS = st.lists(
-    st.tuples(
-        st.sampled_from(["1", "2", "10"]),
-        st.sampled_from(["1", "02", "2", "30", "4", "5", "6"]),
-        st.integers(0, 1),
-        st.integers(0, 6),
-        st.sampled_from(["train", "valid", "test"]),
-    ),
-    min_size=4,
-    max_size=24,
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(ROWS, st.sampled_from(["liked", "labelled"]), st.sampled_from(["strict", "published"]), st.integers(1, 4))
-def test_against_a_plain_reference(rows: list[Row], history: Any, ties: Any, max_history: int) -> None:
-    last: dict[tuple[str, str], tuple[int, int]] = {}
-    for number, (user, item, _, timestamp, _) in enumerate(rows):
-        if (user, item) not in last or timestamp >= last[user, item][0]:
-            last[user, item] = (timestamp, number)
-    kept = sorted(number for _, number in last.values())
-    train_labels = {rows[number][2] for number in kept if rows[number][4] == "train"}
-    assume(len(train_labels) == 2 and {rows[number][4] for number in kept} == {"train", "valid", "test"})
-
-    config = DataConfig(split="given", history=history, ties=ties, max_history=max_history)
-    prepared = prepare(raw(rows), config, 7)
-
-    expected = {}
-    for number in kept:
-        user, item, _, timestamp, _ = rows[number]
-        earlier = [
-            (rows[other][3], other)
-            for other in kept
-            if rows[other][0] == user
-            and (rows[other][2] == 1 or history == "labelled")
-            and (rows[other][3] < timestamp or (ties == "published" and (rows[other][3], other) < (timestamp, number)))
-        ]
-        expected[user, item] = [(rows[other][1], rows[other][2]) for _, other in sorted(earlier)][-max_history:]
-    assert histories(prepared) == expected
-
-    for column, key in ((0, "user_idx"), (1, "item_idx")):
-        first = {rows[n][column]: min(rows[m][3] for m in kept if rows[m][column] == rows[n][column]) for n in kept}
-        order = sorted(first, key=lambda name: (first[name], int(name), name))
-        found = {row[key.replace("idx", "id")]: row[key] for row in prepared.interactions.to_pylist()}
-        assert found == {name: index for index, name in enumerate(order, 1)}
-
-    for split, table in prepared.samples.items():
-        keys = list(
-            zip(*(table.column(name).to_pylist() for name in ("timestamp", "user_idx", "item_idx")), strict=True)
-        )
-        assert keys == sorted(keys)
-        assert set(table.column("split").to_pylist()) == {split}
-        table.cast(SAMPLES)
-    prepared.interactions.cast(INTERACTIONS)
-    prepared.items.cast(ITEMS)
 
 
 @pytest.mark.skipif("THINKREC_ML1M" not in os.environ, reason="THINKREC_ML1M names the published ML-1M split")
