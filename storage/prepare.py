@@ -85,10 +85,9 @@ def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say 
         say("histories")
         rows = database.sql(sql.HISTORY_ROWS.format(eligible=eligible)).to_arrow_table()
         counts = database.sql(sql.HISTORY_STARTS.format(eligible=eligible)).to_arrow_table()
-        histories = Histories.of(
-            *(column.to_numpy() for column in (*rows.columns, counts.column(1))), config.max_history
-        )
-        del rows, counts
+        items, labels, per_user = (column.to_numpy() for column in (*rows.columns, counts.column(1)))
+        histories = Histories.of(items, labels, per_user, config.max_history)
+        del rows, counts, items, labels, per_user
         database.execute(sql.SAMPLES.format(earlier=earlier))
         database.execute("DROP TABLE numbered")
         for split, quartiles, empty in database.execute(
