@@ -23,6 +23,7 @@ from storage.schemas import SAMPLES
 from storage.store import ArtifactRef, Draft
 from storage.tables import read_table
 from storage.tracking import StageTracker
+from tasks.encoder_settings import encoder_settings
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.config.ladder import PUBLISHED, LadderConfig, LadderRung
@@ -36,7 +37,13 @@ from thinkrec_core.evaluation.auc import auc, uauc
 from thinkrec_core.seeds import generator
 
 SEEDED: frozenset[LadderRung] = frozenset(
-    {"mf", "lightgcn", "sasrec", "mf_published", "lightgcn_published", "sasrec_published", "stacker"}
+    {
+        *("mf", "lightgcn", "sasrec", "din", "dcn", "own"),
+        "mf_published",
+        "lightgcn_published",
+        "sasrec_published",
+        "stacker",
+    }
 )
 """Rungs that draw random numbers; the others are fitted once."""
 LATER = ("valid", "test")
@@ -102,15 +109,15 @@ def rung_settings(config: LadderConfig, name: LadderRung) -> dict[str, Any]:
     if name in ("bias", "bias_streaming"):
         return {"bias": config.bias}
     encoder = encoder_config(config, name)
-    return {"encoder": encoder} if encoder else {}
+    return encoder_settings(encoder) if encoder else {}
 
 
 def encoder_config(config: LadderConfig, name: LadderRung) -> EncoderConfig | None:
     """The encoder settings of rung `name`; None where it is no trained encoder."""
     if name in PUBLISHED:
         return PUBLISHED[name]
-    found = {"mf": config.mf, "lightgcn": config.lightgcn, "sasrec": config.sasrec}
-    return found.get(name)
+    found = getattr(config, name, None)
+    return found if isinstance(found, EncoderConfig) else None
 
 
 def _scores(config: LadderConfig, name: LadderRung, data: RungData, seed: int) -> Scores:

@@ -18,6 +18,7 @@ from storage.schemas import ENCODER_SCORES
 from storage.store import ArtifactRef, Draft
 from storage.tables import write_table
 from storage.tracking import StageTracker
+from tasks.encoder_settings import encoder_settings
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.evaluation.auc import auc
 
@@ -86,7 +87,9 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
         curve = [{**vars(epoch), "valid_auc": _figure(epoch.valid_auc)} for epoch in fitted.epochs]
         _write_json(draft.path / "metrics.json", {"kind": config.kind, **figures, "epochs": curve})
 
-    return run_stage(context, "encoder", build, inputs={"data": data}, settings={"encoder": config, "seed": seed})
+    return run_stage(
+        context, "encoder", build, inputs={"data": data}, settings={**encoder_settings(config), "seed": seed}
+    )
 
 
 def _curves(fitted: FittedEncoder) -> list[tuple[str, float, int]]:

@@ -112,7 +112,7 @@ def test_unknown_preset(preset: str, close: str) -> None:
         ("seed.x=1", ["seed.x is not a field"]),
         ("training=3", ["training is 3", "training.learning_rate"]),
         ("seed=abc", ["seed is 'abc'", "valid integer"]),
-        ("encoder.kind=masrec", ["encoder.kind is 'masrec'", "did you mean sasrec?"]),
+        ("encoder.kind=masrec", ["no encoder masrec", "expected mf, lightgcn, sasrec, din, dcn"]),
         ("evaluation.rungs=[encodr]", ["evaluation.rungs[0] is 'encodr'", "did you mean encoder?"]),
         ("training.learning_rate=1e-9", ["min_learning_rate", "exceeds learning_rate 1e-09"]),
         ("teacher.max_tokens=99999", ["max_tokens 99999 exceeds max_tokens_limit"]),

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from thinkrec_core.config.base import Frozen
+
+KINDS = ("mf", "lightgcn", "sasrec", "din", "dcn")
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 class EncoderConfig(Frozen):
     """Kind, size and training of the CF encoder: pointwise BCE on 0/1 labels, selected on valid AUC."""
 
-    kind: Literal["mf", "lightgcn", "sasrec"] = "mf"
-    """Matrix factorisation, LightGCN, or SASRec."""
+    kind: str = "mf"
+    """mf (matrix factorisation), lightgcn, sasrec, din, dcn, or `package.module:Class` of an encoder of your own."""
+
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Read by an encoder of your own."""
 
     embedding_size: int = Field(64, ge=1)
     """Length d of user and item vectors."""
@@ -22,13 +29,13 @@ class EncoderConfig(Frozen):
     """Add mu + b_u + b_i to the score."""
 
     layers: int = Field(2, ge=1)
-    """Propagation layers (LightGCN) or transformer blocks (SASRec); unused by MF."""
+    """Propagation layers (LightGCN), transformer blocks (SASRec) or cross layers (DCN); unused by MF and DIN."""
 
     max_length: int = Field(25, ge=1)
-    """History items that SASRec reads."""
+    """History items that SASRec, DIN and DCN read."""
 
     dropout: float = Field(0.2, ge=0, lt=1)
-    """SASRec dropout."""
+    """Dropout of SASRec, DIN and DCN."""
 
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(5e-5, ge=0)
@@ -43,3 +50,15 @@ class EncoderConfig(Frozen):
 
     fold_by: Literal["row", "user"] = "row"
     """`user` where the test has users without train rows (global time splits); `row` where every user is known."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in KINDS and not IMPORT_PATH.fullmatch(kind):
+            raise ValueError(f"no encoder {kind}; expected {', '.join(KINDS)} or package.module:Class")
+        return kind
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the kind is an import path."""
+        return self.kind not in KINDS

@@ -7,7 +7,7 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from thinkrec_core.config.base import Frozen
-from thinkrec_core.config.encoder import EncoderConfig
+from thinkrec_core.config.encoder import KINDS, EncoderConfig
 
 LadderRung = Literal[
     "popularity",
@@ -17,6 +17,9 @@ LadderRung = Literal[
     "mf",
     "lightgcn",
     "sasrec",
+    "din",
+    "dcn",
+    "own",
     "mf_published",
     "lightgcn_published",
     "sasrec_published",
@@ -69,6 +72,10 @@ class LadderConfig(Frozen):
     mf: EncoderConfig = EncoderConfig(kind="mf")
     lightgcn: EncoderConfig = EncoderConfig(kind="lightgcn")
     sasrec: EncoderConfig = EncoderConfig(kind="sasrec")
+    din: EncoderConfig = EncoderConfig(kind="din")
+    dcn: EncoderConfig = EncoderConfig(kind="dcn")
+    own: EncoderConfig | None = None
+    """Rung `own`: an encoder named by its import path."""
     stacker: StackerConfig = StackerConfig()
 
     @model_validator(mode="after")
@@ -77,7 +84,9 @@ class LadderConfig(Frozen):
             raise ValueError(f"ladder.floor {self.floor} is not among ladder.rungs")
         if len(set(self.rungs)) < len(self.rungs):
             raise ValueError("ladder.rungs names a rung twice")
-        for kind in ("mf", "lightgcn", "sasrec"):
+        if "own" in self.rungs and (self.own is None or not self.own.is_own):
+            raise ValueError("rung own needs ladder.own.kind, an import path package.module:Class")
+        for kind in KINDS:
             if getattr(self, kind).kind != kind:
                 raise ValueError(f"ladder.{kind}.kind is {getattr(self, kind).kind}, expected {kind}")
         return self

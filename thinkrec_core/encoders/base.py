@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from thinkrec_core.encoders.examples import Sizes
+from thinkrec_core.config.encoder import EncoderConfig
+from thinkrec_core.encoders.examples import Likes, Sizes
 
 Float32 = npt.NDArray[np.float32]
 
@@ -51,6 +53,17 @@ class Encoder(nn.Module, ABC):
                 self.register_parameter(name, nn.Parameter(torch.zeros(size)))
             else:
                 self.register_buffer(name, torch.zeros(size))
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: EncoderConfig, sizes: Sizes, likes: Likes, generator: torch.Generator) -> Self:
+        """An untrained encoder.
+
+        Args:
+            likes: of the train rows. A buffer that keeps them has the name of its field, so that a saved encoder is
+                found again with tensors of the saved shapes; all other shapes follow from `config` and `sizes`.
+            generator: draws all random numbers, those of dropout later on as well.
+        """
 
     @abstractmethod
     def interaction(self, batch: Batch) -> Tensor:

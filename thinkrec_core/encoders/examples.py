@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from thinkrec_core.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 
@@ -21,6 +24,16 @@ class Sizes:
     """U; user_idx is 1..U."""
     items: int
     """I; item_idx is 1..I."""
+
+
+@dataclass(frozen=True)
+class Likes:
+    """What encoders know of the train likes beside the rows themselves."""
+
+    edges_2E: Tensor
+    """(2, E) int32: user_idx and item_idx of every train like, in time order."""
+    user_histories_UL: Tensor
+    """(U+1, L) int64: the newest train likes of each user, newest last, 0 on the left."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ Shape legend: see `base`; N = U+1 + I+1 nodes (users first), E edges.
 from __future__ import annotations
 
 import warnings
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.encoders.base import Batch, Encoder, normal_table
-from thinkrec_core.encoders.examples import Sizes
+from thinkrec_core.encoders.examples import Likes, Sizes
 
 INITIAL_STD = 0.1
 
@@ -46,6 +48,11 @@ class LightGCN(Encoder):
         self.register_buffer("edges_2E", edges_2E)
         self.add_main_effects()
         self._adjacency_NN = _normalised_adjacency(edges_2E, sizes)
+
+    @classmethod
+    def from_config(cls, config: EncoderConfig, sizes: Sizes, likes: Likes, generator: torch.Generator) -> Self:
+        """See `Encoder.from_config`."""
+        return cls(sizes, config.embedding_size, config.layers, likes.edges_2E, config.biases, generator)
 
     def interaction(self, batch: Batch) -> Tensor:
         """(B,) dot products of the propagated rows."""

@@ -5,12 +5,15 @@ Shape legend: see `base`.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.encoders.base import Batch, Encoder, normal_table
-from thinkrec_core.encoders.examples import Sizes
+from thinkrec_core.encoders.examples import Likes, Sizes
 
 INITIAL_STD = 0.01
 """Larger starts (N(0, 1)) drown the signal in noise: the valid AUC stays near .50."""
@@ -24,6 +27,11 @@ class MatrixFactorisation(Encoder):
         self.user_table = normal_table(sizes.users + 1, embedding_size, INITIAL_STD, generator)
         self.item_table = normal_table(sizes.items + 1, embedding_size, INITIAL_STD, generator)
         self.add_main_effects()
+
+    @classmethod
+    def from_config(cls, config: EncoderConfig, sizes: Sizes, likes: Likes, generator: torch.Generator) -> Self:
+        """See `Encoder.from_config`."""
+        return cls(sizes, config.embedding_size, config.biases, generator)
 
     def interaction(self, batch: Batch) -> Tensor:
         """(B,) dot products of user and item rows."""

@@ -10,13 +10,23 @@ from torch import Tensor
 
 from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.encoders.base import Encoder
-from thinkrec_core.encoders.examples import Examples, Sizes
+from thinkrec_core.encoders.dcn import DCN
+from thinkrec_core.encoders.din import DIN
+from thinkrec_core.encoders.examples import Examples, Likes, Sizes
 from thinkrec_core.encoders.lightgcn import LightGCN
 from thinkrec_core.encoders.mf import MatrixFactorisation
+from thinkrec_core.encoders.own import own_encoder
 from thinkrec_core.encoders.sasrec import SASRec
 from thinkrec_core.errors import DataError
 from thinkrec_core.evaluation.floors import TrainRows, main_effects
 
+ENCODERS: dict[str, type[Encoder]] = {
+    "mf": MatrixFactorisation,
+    "lightgcn": LightGCN,
+    "sasrec": SASRec,
+    "din": DIN,
+    "dcn": DCN,
+}
 START_TOLERANCE = 1e-3
 """Accuracy of the main effects, in logits, that training starts from; it moves them further than that."""
 
@@ -30,12 +40,17 @@ def build_encoder(config: EncoderConfig, sizes: Sizes, train: Examples, generato
 
     Args:
         train: its likes are the graph of LightGCN and the user histories of SASRec.
-        generator: draws the initial weights, and later SASRec's dropout masks.
+        generator: draws the initial weights, and later the dropout masks.
+
+    Raises:
+        ConfigError: an encoder of the user's own cannot be imported.
     """
     liked = train.label == 1
-    edges = torch.from_numpy(np.stack([train.user_idx[liked], train.item_idx[liked]]).astype(np.int32))
-    histories = torch.from_numpy(train.last_likes(sizes.users, config.max_length))
-    encoder = _new(config, sizes, edges, histories, generator)
+    likes = Likes(
+        torch.from_numpy(np.stack([train.user_idx[liked], train.item_idx[liked]]).astype(np.int32)),
+        torch.from_numpy(train.last_likes(sizes.users, config.max_length)),
+    )
+    encoder = _class_of(config).from_config(config, sizes, likes, generator)
     with torch.no_grad():
         for name, index, size in (
             ("user_table", train.user_idx, sizes.users),
@@ -60,9 +75,11 @@ def restore_encoder(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> Enc
     """
     try:
         sizes = Sizes(len(tensors["user_bias"]) - 1, len(tensors["item_bias"]) - 1)
-        edges = tensors.get("edges_2E", torch.zeros(2, 0, dtype=torch.int32))
-        histories = tensors.get("user_histories_UL", torch.zeros(sizes.users + 1, config.max_length, dtype=torch.int64))
-        encoder = _new(config, sizes, edges, histories, torch.Generator())
+        likes = Likes(
+            tensors.get("edges_2E", torch.zeros(2, 0, dtype=torch.int32)),
+            tensors.get("user_histories_UL", torch.zeros(sizes.users + 1, config.max_length, dtype=torch.int64)),
+        )
+        encoder = _class_of(config).from_config(config, sizes, likes, torch.Generator())
         encoder.load_state_dict(dict(tensors))
     except (KeyError, RuntimeError) as error:
         raise DataError(
@@ -73,18 +90,5 @@ def restore_encoder(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> Enc
     return encoder.eval()
 
 
-def _new(config: EncoderConfig, sizes: Sizes, edges: Tensor, histories: Tensor, generator: torch.Generator) -> Encoder:
-    if config.kind == "mf":
-        return MatrixFactorisation(sizes, config.embedding_size, config.biases, generator)
-    if config.kind == "lightgcn":
-        return LightGCN(sizes, config.embedding_size, config.layers, edges, config.biases, generator)
-    return SASRec(
-        sizes,
-        config.embedding_size,
-        config.max_length,
-        config.layers,
-        config.dropout,
-        histories,
-        config.biases,
-        generator,
-    )
+def _class_of(config: EncoderConfig) -> type[Encoder]:
+    return ENCODERS[config.kind] if config.kind in ENCODERS else own_encoder(config.kind)

@@ -12,13 +12,16 @@ Shape legend: see `base`.
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.encoders.base import Batch, Encoder, normal_table
-from thinkrec_core.encoders.examples import Sizes
+from thinkrec_core.encoders.examples import Likes, Sizes
+from thinkrec_core.encoders.layers import SeededDropout, uniform
 
 NORM_EPS = 1e-8
 INITIAL_STD = 0.02
@@ -61,6 +64,20 @@ class SASRec(Encoder):
         self.register_buffer("user_histories_UL", user_histories_UL)
         self.add_main_effects()
 
+    @classmethod
+    def from_config(cls, config: EncoderConfig, sizes: Sizes, likes: Likes, generator: torch.Generator) -> Self:
+        """See `Encoder.from_config`."""
+        return cls(
+            sizes,
+            config.embedding_size,
+            config.max_length,
+            config.layers,
+            config.dropout,
+            likes.user_histories_UL,
+            config.biases,
+            generator,
+        )
+
     def interaction(self, batch: Batch) -> Tensor:
         """(B,) dot products of the encoded histories with the target rows."""
         return (self.encode(batch.histories_BL) * functional.embedding(batch.items_B, self.item_table)).sum(-1)
@@ -87,29 +104,14 @@ class SASRec(Encoder):
         return self.item_table
 
 
-class SeededDropout(nn.Module):
-    """Dropout whose masks come from a generator of its own, so that training touches no global seed."""
-
-    def __init__(self, rate: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.rate, self.generator = rate, generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` with a share `rate` zeroed and the rest scaled up, in training; `x` itself otherwise."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = 1.0 - self.rate
-        return x * torch.empty_like(x).bernoulli_(keep, generator=self.generator) / keep
-
-
 class CausalAttention(nn.Module):
     """One-head attention in which position t sees positions up to t; the weights lie as in nn.MultiheadAttention."""
 
     def __init__(self, size: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.in_weight = nn.Parameter(_uniform((3 * size, size), math.sqrt(6 / (4 * size)), generator))
+        self.in_weight = nn.Parameter(uniform((3 * size, size), math.sqrt(6 / (4 * size)), generator))
         self.in_bias = nn.Parameter(torch.zeros(3 * size))
-        self.out_weight = nn.Parameter(_uniform((size, size), 1 / math.sqrt(size), generator))
+        self.out_weight = nn.Parameter(uniform((size, size), 1 / math.sqrt(size), generator))
         self.out_bias = nn.Parameter(torch.zeros(size))
         self.dropout = SeededDropout(dropout, generator)
 
@@ -130,10 +132,10 @@ class FeedForward(nn.Module):
     def __init__(self, size: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         bound = 1 / math.sqrt(size)
-        self.first_weight = nn.Parameter(_uniform((size, size), bound, generator))
-        self.first_bias = nn.Parameter(_uniform((size,), bound, generator))
-        self.second_weight = nn.Parameter(_uniform((size, size), bound, generator))
-        self.second_bias = nn.Parameter(_uniform((size,), bound, generator))
+        self.first_weight = nn.Parameter(uniform((size, size), bound, generator))
+        self.first_bias = nn.Parameter(uniform((size,), bound, generator))
+        self.second_weight = nn.Parameter(uniform((size, size), bound, generator))
+        self.second_bias = nn.Parameter(uniform((size,), bound, generator))
         self.dropout = SeededDropout(dropout, generator)
 
     def forward(self, x_BLd: Tensor) -> Tensor:
@@ -144,7 +146,3 @@ class FeedForward(nn.Module):
 
 def _norm(size: int) -> nn.LayerNorm:
     return nn.LayerNorm(size, eps=NORM_EPS)
-
-
-def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

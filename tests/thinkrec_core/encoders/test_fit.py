@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,20 @@ import torch
 from safetensors.torch import load, save
 
 from thinkrec_core.config.encoder import EncoderConfig
+from thinkrec_core.encoders.base import Batch
+from thinkrec_core.encoders.dcn import DCN
+from thinkrec_core.encoders.din import DIN
 from thinkrec_core.encoders.examples import Examples, Sizes
 from thinkrec_core.encoders.fit import FittedEncoder, fit_encoder, score_examples
 from thinkrec_core.encoders.out_of_fold import assign_folds, out_of_fold_logits
-from thinkrec_core.encoders.registry import restore_encoder
-from thinkrec_core.errors import DataError, TrainingError
+from thinkrec_core.encoders.own import source_digest
+from thinkrec_core.encoders.registry import build_encoder, restore_encoder
+from thinkrec_core.errors import ConfigError, DataError, TrainingError
 from thinkrec_core.evaluation.auc import auc
 
 SIZES = Sizes(users=60, items=41)
 """Users 1..59 and items 1..40 occur; user 60 and item 41 never do."""
-KINDS = ("mf", "lightgcn", "sasrec")
+KINDS = ("mf", "lightgcn", "sasrec", "din", "dcn")
 
 
 def config(kind: Any, **changes: Any) -> EncoderConfig:
@@ -95,7 +100,9 @@ def test_a_saved_encoder_is_the_same_encoder(kind: str, biases: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tables_have_a_row_per_index_and_explain_the_scores(kind: str, fitted: Callable[[str], FittedEncoder]) -> None:
+def test_tables_have_a_row_per_index_and_dot_products_explain_the_scores(
+    kind: str, fitted: Callable[[str], FittedEncoder]
+) -> None:
     encoder = fitted(kind).encoder
     tables = encoder.tables()
     assert {name: value.shape for name, value in tables.items()} == {
@@ -105,6 +112,8 @@ def test_tables_have_a_row_per_index_and_explain_the_scores(kind: str, fitted: C
         "item_bias": (42,),
         "mu": (1,),
     }
+    if kind in ("din", "dcn"):  # what the user's vector adds depends on the target
+        return
     # A row after the last train row: its history is what the user's vector encodes.
     user, item = np.arange(1, 60), np.full(59, 7)
     likes = TRAIN.last_likes(SIZES.users, 6)[1:60]
@@ -183,3 +192,64 @@ def test_a_valid_split_of_one_class_is_judged_by_its_log_loss() -> None:
 def test_a_loss_that_explodes_names_the_learning_rate() -> None:
     with pytest.raises(TrainingError, match=r"encoder\.learning_rate"):
         fit_encoder(config("mf", learning_rate=1e25), TRAIN, VALID, SIZES, seed=3)
+
+
+def test_din_attends_to_real_positions_only_and_starts_at_the_main_effects() -> None:
+    encoder = build_encoder(config("din"), SIZES, TRAIN, torch.Generator().manual_seed(1)).eval()
+    users, items = torch.tensor([3, 3]), torch.tensor([7, 7])
+    short, padded = torch.tensor([[5, 9]] * 2), torch.tensor([[0, 0, 0, 0, 5, 9]] * 2)
+    assert torch.equal(encoder.score(Batch(users, items, short)), encoder.score(Batch(users, items, padded)))
+    main = encoder.mu + encoder.user_bias[3] + encoder.item_bias[7]
+    torch.testing.assert_close(encoder.score(Batch(users, items, short)), main.expand(2))
+    assert isinstance(encoder, DIN)
+    q, table = encoder.item_table[items], encoder.item_table
+    expected = torch.zeros_like(q[0])
+    for place in (5, 9):  # the paper's eq. 3, one history item at a time
+        pair = torch.cat([q[0], table[place], q[0] - table[place], q[0] * table[place]])[None]
+        expected = expected + encoder.attention(pair)[0] * table[place]
+    torch.testing.assert_close(encoder.interest(padded, q), expected.expand(2, -1))
+
+
+def test_dcn_crosses_as_its_equation_says() -> None:
+    encoder = build_encoder(config("dcn", layers=2), SIZES, TRAIN, torch.Generator().manual_seed(1)).eval()
+    assert isinstance(encoder, DCN)
+    with torch.no_grad():
+        encoder.last.weight.fill_(1.0)
+    row = Batch(torch.tensor([3]), torch.tensor([7]), torch.tensor([[0, 0, 0, 0, 5, 9]]))
+    table = encoder.item_table
+    start = torch.cat([encoder.user_table[3], table[7], (table[5] + table[9]) / 2])
+    crossed = start
+    for cross in encoder.crosses:
+        crossed = start * (cross.weight @ crossed + cross.bias) + crossed
+    torch.testing.assert_close(encoder.interaction(row)[0], crossed.sum())
+
+
+OWN = """
+from thinkrec_core.encoders.mf import MatrixFactorisation
+
+class Doubled(MatrixFactorisation):
+    def interaction(self, batch):
+        return {factor} * super().interaction(batch)
+"""
+
+
+def test_an_own_encoder_is_trained_saved_and_keyed_by_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_encoders.py").write_text(OWN.format(factor=2))
+    settings = config("own_encoders:Doubled", epochs=2)
+    encoder = fit_encoder(settings, TRAIN, VALID, SIZES, seed=3).encoder
+    assert type(encoder).__name__ == "Doubled"
+    restored = restore_encoder(settings, load(save(encoder.state_dict())))
+    np.testing.assert_array_equal(score_examples(restored, VALID), score_examples(encoder, VALID))
+    before = source_digest("own_encoders:Doubled")
+    (tmp_path / "own_encoders.py").write_text(OWN.format(factor=3))
+    assert source_digest("own_encoders:Doubled") != before
+    for path, words in (("own_encoders:Nothing", "is not there"), ("no_such_module:It", "cannot be imported")):
+        with pytest.raises(ConfigError, match=words):
+            build_encoder(config(path), SIZES, TRAIN, torch.Generator())
+    with pytest.raises(ConfigError, match="cannot be found"):
+        source_digest("no_such_module:It")
+    with pytest.raises(ValueError, match=r"expected mf, lightgcn, sasrec, din, dcn or package\.module:Class"):
+        config("matrix")
