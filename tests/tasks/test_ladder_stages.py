@@ -18,6 +18,7 @@ from tasks.measure_ladder import measure_ladder
 from tasks.prepare_data import prepare_data
 from tasks.stage import RunContext
 from tasks.view import View
+from thinkrec_core.config.encoder import KINDS
 from thinkrec_core.config.ladder import ALL_LADDER_RUNGS
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import ConfigError
@@ -47,7 +48,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def context_of(store: ArtifactStore, source: Path, history: str = "labelled", **ladder: Any) -> RunContext:
-    kinds = {kind: {"kind": kind, **FAST} for kind in ("mf", "lightgcn", "sasrec")}
+    kinds = {kind: {"kind": kind, **FAST} for kind in KINDS}
+    kinds["own"] = {"kind": "thinkrec_core.encoders.mf:MatrixFactorisation", **FAST}
     stacker = {"folds": 2, "replicas": 2, "iterations": 20}
     values = {"seeds": 2, "bootstrap": 30, "stacker": stacker, **kinds, **ladder}
     data = {"source": str(source), "history": history}
