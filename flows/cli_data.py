@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.options import Assignments, ConfigFile, Json, PresetName
 
+if TYPE_CHECKING:
+    from thinkrec_core.config.root import ThinkRecConfig
+
 app = typer.Typer(help="Make and prepare data sets.", no_args_is_help=True)
 
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must be new or empty.")]
+Source = Annotated[str, typer.Argument(help="ml-100k, synthetic, a folder, a file, or a data set that append fills.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", help="auto, movielens, movietweetings, amazon, yelp, recbole, canonical, snapshots or table."
+    ),
+]
+Columns = Annotated[str, typer.Option(help="Columns of a table: user=uid,item=iid,rating=stars,timestamp=time.")]
 Seed = Annotated[int, typer.Option(help="Seed; equal seeds give equal files.")]
 
 
@@ -41,30 +52,20 @@ def synth(
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="ml-100k, a folder or a file.")],
+    source: Source,
     out: OutFolder,
-    form: Annotated[
-        str,
-        typer.Option("--format", help="auto, movielens, movietweetings, amazon, yelp, recbole, canonical or table."),
-    ] = "auto",
-    columns: Annotated[
-        str, typer.Option(help="Columns of a table: user=uid,item=iid,rating=stars,timestamp=time.")
-    ] = "",
+    form: Format = "auto",
+    columns: Columns = "",
     preset: PresetName = "quickstart",
     config: ConfigFile = None,
     assignments: Assignments = None,
     as_json: Json = False,
 ) -> None:
     """Label, split, number and check interactions; the fields data.* are those of a run."""
-    from flows.config import resolve, user_layers
-    from flows.config_layers import mapping_layer
     from flows.output import Output
     from storage.prepare_folder import prepare_folder, report_lines
 
-    given: dict[str, object] = {"data.source": source, "data.format": form}
-    if columns:
-        given["data.columns"] = _mapping(columns)
-    resolved = resolve(preset, [*user_layers(config, assignments or []), mapping_layer("the command line", given)])
+    resolved = _resolved(preset, config, assignments, source, form, columns)
     output = Output(as_json)
     found = prepare_folder(resolved.data, resolved.seed, out, output.say)
     for line in report_lines(found):
@@ -82,6 +83,53 @@ def prepare(
             "statistics": {name: value for name, value in found.items() if name != "seconds"},
         }
     )
+
+
+@app.command()
+def append(
+    source: Source,
+    to: Annotated[Path, typer.Option("--to", help="Data set to add to; a new or empty folder begins one.")],
+    form: Format = "auto",
+    columns: Columns = "",
+    preset: PresetName = "quickstart",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    as_json: Json = False,
+) -> None:
+    """Add a source to a data set as its next snapshot; ids of known users and items stay as they are."""
+    from flows.output import Output
+    from storage.snapshots import append_snapshot
+
+    resolved = _resolved(preset, config, assignments, source, form, columns)
+    output = Output(as_json)
+    found = append_snapshot(resolved.data, to, output.say)
+    # A snapshot is there from here on, whoever wants to be told of it.
+    if found.added:
+        output.say(f"{found.rows:,} rows are in {found.path}; rejected {found.rejected:,}")
+    else:
+        output.say(f"nothing was added: {found.path} holds the same {found.rows:,} rows")
+    output.result(
+        {
+            "dataset": str(to),
+            "snapshot": found.snapshot,
+            "added": found.added,
+            "rows": found.rows,
+            "rejected": found.rejected,
+            "items": found.items,
+        }
+    )
+
+
+def _resolved(
+    preset: str, config: Path | None, assignments: list[str] | None, source: str, form: str, columns: str
+) -> ThinkRecConfig:
+    from flows.config import resolve, user_layers
+    from flows.config_layers import mapping_layer
+
+    given: dict[str, object] = {"data.source": source, "data.format": form}
+    if columns:
+        given["data.columns"] = _mapping(columns)
+    return resolve(preset, [*user_layers(config, assignments or []), mapping_layer("the command line", given)])
 
 
 def _mapping(text: str) -> dict[str, str]:

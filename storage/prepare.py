@@ -18,8 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from storage import prepare_sql as sql
+from storage.prepare_checks import check_future, check_splits
 from storage.prepare_files import Histories, write_prepared
-from storage.readers.raw import ITEM, LABEL, RATING, SPLIT, SPLITS, USER, RawData
+from storage.prepare_statistics import history_statistics, row_statistics
+from storage.readers.raw import ITEM, LABEL, RATING, SNAPSHOT, SPLIT, USER, RawData
 from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
 from thinkrec_core.seeds import generator
@@ -29,14 +31,21 @@ MEMORY_LIMIT = "3GB"
 Say = Callable[[str], None]
 
 
-def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say = lambda text: None) -> dict[str, Any]:
+def prepare(
+    raw: RawData,
+    config: DataConfig,
+    seed: int,
+    folder: Path,
+    say: Say = lambda text: None,
+    now: float | None = None,
+) -> dict[str, Any]:
     """Write interactions.parquet, items.parquet and samples_{train,valid,test}.parquet to `folder`; returns statistics.
 
     Labels: rating >= `positive_threshold`, or the source's own. Of the rows of one (user, item) pair one stays, by
     (timestamp, file order) and `duplicates`. Then the window of the split and the k-core apply. Histories follow the
     method's data section: rows of the same user with strictly earlier timestamps, in all splits (a test row sees the
     user's earlier test rows), oldest first, the newest `max_history`. Ids are numbered after the split over all rows
-    that remain.
+    that remain; where the source consists of snapshots, over all of its rows, so that an id never changes.
 
     Differs: `ties="published"` also counts rows of the same timestamp that stand earlier in the file, which lets a row
     see labels of its own moment; the published tables were made so.
@@ -44,15 +53,16 @@ def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say 
     Args:
         seed: the run's seed; only `max_users` draws from it.
         say: told each step in words.
+        now: seconds since 1970, for rows from the future; None asks the clock.
 
     Returns:
-        source, label_source, rows_read, rejected, filtered {reason: rows}, users, items, items_without_interactions,
-        uauc_users_test, burst_rows, and per split: rows, positives, users, items, warm_share, first_timestamp,
-        last_timestamp, history_quartiles, empty_histories. rows_read = rows of the splits + rejected + filtered.
+        source, label_source, rows_read, rejected, rejected_reasons {expectation: rows}, filtered {reason: rows}, and
+        what `storage.prepare_statistics` counts. rows_read = rows of the splits + rejected + filtered.
 
     Raises:
         DataError: the source has no split column but the split is `given`, a split stays empty, all train labels are
-            equal, more rows are rejected than `max_rejected`, or pairs repeat where that is an error.
+            equal, more rows are rejected than `max_rejected`, rows are of the future, or pairs repeat where that is
+            an error.
     """
     if config.split == "given" and not raw.has_split:
         raise DataError(
@@ -64,13 +74,13 @@ def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say 
     earlier = (sql.EARLIER_IN_FILE if config.ties == "published" else sql.STRICTLY_EARLIER).format(eligible=eligible)
     with _database(folder) as database:
         say("reading")
-        rows_read = _load(database, raw, config)
+        rows_read = _load(database, raw, config, now)
         say("filtering and splitting")
         filtered = _filter(database, raw, config, seed)
         _divide(database, config)
         for table, raw_id, code, codes in (("users", USER, "u", "user_codes"), ("items", ITEM, "i", "item_codes")):
-            idx = f"{table[:-1]}_idx"
-            database.execute(sql.VOCABULARY.format(table=table, id=raw_id, code=code, codes=codes, idx=idx))
+            idx, query = f"{table[:-1]}_idx", sql.KNOWN if raw.has_snapshots else sql.VOCABULARY
+            database.execute(query.format(table=table, id=raw_id, code=code, codes=codes, idx=idx))
         database.execute(sql.NUMBERED)
         database.execute("DROP TABLE divided; DROP TABLE kept")
         statistics = {
@@ -78,10 +88,13 @@ def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say 
             "label_source": "label" if raw.has_labels else "rating",
             "rows_read": rows_read,
             "rejected": raw.rejected.rows,
+            "rejected_reasons": dict(sorted(raw.rejected.reasons.items())),
             "filtered": filtered,
-            **_statistics(database, raw),
+            **row_statistics(database, raw),
         }
-        _check_splits(statistics, config)
+        if config.published is not None:
+            statistics["published"] = config.published.model_dump(exclude_none=True)
+        check_splits(statistics, config)
         say("histories")
         rows = database.sql(sql.HISTORY_ROWS.format(eligible=eligible)).to_arrow_table()
         counts = database.sql(sql.HISTORY_STARTS.format(eligible=eligible)).to_arrow_table()
@@ -90,10 +103,8 @@ def prepare(raw: RawData, config: DataConfig, seed: int, folder: Path, say: Say 
         del rows, counts, items, labels, per_user
         database.execute(sql.SAMPLES.format(earlier=earlier))
         database.execute("DROP TABLE numbered")
-        for split, quartiles, empty in database.execute(
-            sql.EARLIER_QUARTILES, {"max_history": config.max_history}
-        ).fetchall():
-            statistics["splits"][split] |= {"history_quartiles": quartiles, "empty_histories": empty}
+        for split, lengths in history_statistics(database, config.max_history).items():
+            statistics["splits"][split] |= lengths
         say("writing")
         write_prepared(database, histories, folder)
         return statistics
@@ -112,26 +123,34 @@ def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _load(database: duckdb.DuckDBPyConnection, raw: RawData, config: DataConfig) -> int:
+def _load(database: duckdb.DuckDBPyConnection, raw: RawData, config: DataConfig, now: float | None) -> int:
     """Tables `kept` (u, i, label, timestamp, split, file_row), `user_codes`, `item_codes`, and `raw_items`."""
     database.register("raw_items", raw.items)
     database.register("source_rows", raw.reader())
     label = LABEL if raw.has_labels else f"CAST({RATING} >= $threshold AS TINYINT)"
     split = SPLIT if raw.has_split else "CAST(NULL AS VARCHAR)"
+    snapshot = f", {SNAPSHOT}" if raw.has_snapshots else ""
     database.execute(
-        f"CREATE TABLE raw AS SELECT user_id, item_id, {label} AS label, timestamp, {split} AS split, file_row "
+        f"CREATE TABLE raw AS SELECT user_id, item_id, {label} AS label, timestamp, {split} AS split, file_row{snapshot} "
         "FROM source_rows",
         {} if raw.has_labels else {"threshold": config.positive_threshold},
     )
     database.unregister("source_rows")
     rows_read = _value(database, "SELECT count(*) FROM raw") + raw.rejected.rows
     raw.rejected.check(rows_read, config.max_rejected)
+    check_future(raw.name, database.execute("SELECT max(timestamp) FROM raw").fetchall()[0][0], config, now)
+    if raw.has_snapshots:
+        for table, raw_id in (("users", USER), ("items", ITEM)):
+            database.execute(sql.KNOWN_BY_SNAPSHOT.format(table=table, id=raw_id, idx=f"{table[:-1]}_idx"))
     return rows_read
 
 
 def _filter(database: duckdb.DuckDBPyConnection, raw: RawData, config: DataConfig, seed: int) -> dict[str, int]:
-    """Rows that go, by reason: not chosen, repeated pair, outside of the window, rare user or item."""
-    removed: dict[str, int] = {"users_not_sampled": _keep_users(database, config.max_users, seed)}
+    """Rows that go, by reason: too late, not chosen, repeated pair, outside of the window, rare user or item."""
+    removed: dict[str, int] = {}
+    if raw.has_snapshots and config.before is not None:  # other sources reject such rows before any id is given
+        removed["too_late"] = _value(database, sql.TOO_LATE, {"before": config.before})
+    removed["users_not_sampled"] = _keep_users(database, config.max_users, seed)
     database.execute(sql.CODES.format(table="user_codes", id=USER, code="u"))
     database.execute(sql.CODES.format(table="item_codes", id=ITEM, code="i"))
     database.execute(sql.CODED)
@@ -206,44 +225,3 @@ def _bounds(database: duckdb.DuckDBPyConnection, values: dict[str, float]) -> tu
 
 def _value(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> int:
     return int(database.execute(query, values or {}).fetchall()[0][0])
-
-
-def _statistics(database: duckdb.DuckDBPyConnection, raw: RawData) -> dict[str, Any]:
-    splits = {}
-    for split, rows, positives, users, items, warm, first, last in database.execute(sql.PER_SPLIT).fetchall():
-        splits[split] = {
-            "rows": rows,
-            "positives": positives,
-            "users": users,
-            "items": items,
-            "warm_share": round(warm / rows, 6),
-            "first_timestamp": first,
-            "last_timestamp": last,
-        }
-    items = _value(database, "SELECT count(*) FROM items")
-    return {
-        "users": _value(database, "SELECT count(*) FROM users"),
-        "items": items,
-        "items_without_interactions": raw.items.num_rows - items,
-        "splits": {split: splits[split] for split in SPLITS if split in splits},
-        "uauc_users_test": _value(database, sql.UAUC_USERS),
-        "burst_rows": _value(database, sql.BURST_ROWS),
-    }
-
-
-def _check_splits(statistics: dict[str, Any], config: DataConfig) -> None:
-    splits = statistics["splits"]
-    for split in SPLITS:
-        if split not in splits:
-            raise DataError(
-                f"split {split} of {statistics['source']} has no rows under data.split {config.split}",
-                "rows in train, valid and test",
-                "use more rows or other fractions",
-            )
-    train = splits["train"]
-    if train["positives"] in (0, train["rows"]):
-        raise DataError(
-            f"all {train['rows']} train labels of {statistics['source']} are {int(train['positives'] > 0)}",
-            "likes and dislikes",
-            f"check data.positive_threshold ({config.positive_threshold})",
-        )

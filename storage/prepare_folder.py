@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.new_folder import new_folder
 from storage.prepare import prepare
-from storage.readers.registry import read_source
+from storage.readers.registry import configured_source
 from thinkrec_core.config.data import DataConfig
 
 
@@ -28,7 +28,7 @@ def prepare_folder(
     """
     start = time.monotonic()
     with new_folder(out) as building:
-        raw = read_source(config.source, config.format, config.columns)
+        raw = configured_source(config)
         statistics = {**prepare(raw, config, seed, building, say), "source_digest": raw.digest}
         raw.rejected.write(building / "rejected.parquet")
         (building / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True) + "\n")

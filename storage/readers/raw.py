@@ -12,6 +12,7 @@ from storage.readers.rejected import Rejected
 
 USER, ITEM, RATING, LABEL, TIMESTAMP, SPLIT = "user_id", "item_id", "rating", "label", "timestamp", "split"
 TITLE, KEYWORDS = "title", "keywords"
+SNAPSHOT = "snapshot"
 SPLITS = ("train", "valid", "test")
 FILE_ROW = "file_row"
 
@@ -22,8 +23,9 @@ class RawData:
 
     interactions: pa.Table | Callable[[], Iterator[pa.Table]]
     """user_id string, item_id string, timestamp int64 (seconds since 1970-01-01 UTC), rating float64 or label int8 (0
-    or 1; a label wins where a source has both), and split string where the source has one; rows in file order. A
-    function gives them in chunks, each time anew; bad rows go to `rejected` on the way."""
+    or 1; a label wins where a source has both), split string where the source has one, and snapshot int64 where it
+    consists of numbered ones; rows in file order. A function gives them in chunks, each time anew; bad rows go to
+    `rejected` on the way."""
 
     items: pa.Table
     """item_id string (unique, every item of `interactions` is there), title string, keywords string ("" if unknown)."""
@@ -40,6 +42,9 @@ class RawData:
     names: tuple[str, ...] = ()
     """Columns of the interactions where they come in chunks."""
 
+    items_left_out: int = 0
+    """Rows of the item file that a lenient reader skipped: without id or title, repeated, or not readable."""
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the interactions."""
@@ -54,6 +59,11 @@ class RawData:
     def has_split(self) -> bool:
         """Whether the source brings its own split."""
         return SPLIT in self.columns
+
+    @property
+    def has_snapshots(self) -> bool:
+        """Whether ids follow the snapshot in which they first occur."""
+        return SNAPSHOT in self.columns
 
     def chunks(self) -> Iterator[pa.Table]:
         """The interactions, some at a time."""

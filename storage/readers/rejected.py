@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +28,22 @@ class Rejected:
         """Forget all: the source is read anew."""
         self.rows = 0
         self.records: list[tuple[str, int, str]] = []
+        self.reasons: Counter[str] = Counter()
+        """Rows by what was expected of them."""
         self._first: tuple[str, str] | None = None
 
     def add(self, file: str, row: int, found: str, expected: str) -> None:
         """Reject data row `row` (from 1) of `file`."""
         self.rows += 1
+        self.reasons[expected] += 1
         self._first = self._first or (f"{file}: {found} in data row {row}", expected)
         if len(self.records) < KEPT:
             self.records.append((file, row, f"{found}; expected {expected}"))
+
+    def add_again(self, file: str, row: int, reason: str) -> None:
+        """Reject a row with the `reason` that an earlier reading wrote down."""
+        found, _, expected = reason.rpartition("; expected ")
+        self.add(file, row, found, expected)
 
     def check(self, rows: int, most: float) -> None:
         """Stop if more than the share `most` of `rows` was rejected.
@@ -71,3 +81,19 @@ class Refusals:
         """Tell `rejected`; the chunk begins at data row `start` (from 0)."""
         for row in sorted(self._reasons):
             rejected.add(file, start + row + 1, *self._reasons[row])
+
+
+def refuse_late(refuse: Refusals, timestamps: pa.Array, before: int, name: str, file: str) -> None:
+    """Mark the rows whose time is not before the second `before`, the first one after data.not_after."""
+    last = datetime.fromtimestamp(before - 1, UTC).date()
+    refuse(pc.greater_equal(timestamps, before), timestamps, name, file, f"a time until {last} (data.not_after)")
+
+
+def without_late(table: pa.Table, before: int | None, file: str, start: int, rejected: Rejected) -> pa.Table:
+    """`table`, which begins at data row `start` (from 0) of `file`, without the rows that are not before `before`."""
+    if before is None:
+        return table
+    refuse = Refusals(table.num_rows)
+    refuse_late(refuse, table.column("timestamp").combine_chunks(), before, "timestamp", file)
+    refuse.hand_over(rejected, file, start)
+    return table.filter(pa.array(~refuse.bad)) if refuse.bad.any() else table

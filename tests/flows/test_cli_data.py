@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from flows.cli import app
+
 
 def thinkrec(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.cli", "data", *arguments]
@@ -47,14 +51,29 @@ def test_prepare_a_table_and_its_report(tmp_path: Path) -> None:
     assert "160 rows read; rejected 0; filtered: none" in result.stdout
 
 
+def test_append_twice_then_prepare_the_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> str:
+        app(["data", *arguments], standalone_mode=False)
+        return capsys.readouterr().out
+
+    shop = str(tmp_path / "shop")
+    for seed in ("1", "2"):
+        said("synth", "--users", "40", "--items", "60", "--rows", "500", "--seed", seed, "--out", str(tmp_path / seed))
+    first, second, again = (said("append", str(tmp_path / seed), "--to", shop) for seed in ("1", "2", "1"))
+    assert f"500 rows are in {shop}/snapshots/000001-" in first
+    assert f"500 rows are in {shop}/snapshots/000002-" in second
+    assert f"nothing was added: {shop}/snapshots/000001-" in again
+    assert "1,000 rows read; rejected 0; filtered: duplicates" in said("prepare", shop, "--out", str(tmp_path / "out"))
+
+
 def test_every_command_of_the_guide_runs(tmp_path: Path) -> None:
     rows = [f"u{u},i{t},{1 + (u + t) % 5},{1000 * u + t},T{t}" for u in range(8) for t in range(20)]
     (tmp_path / "log.csv").write_text("uid,iid,stars,at,name\n" + "\n".join(rows) + "\n")
     guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
     lines = [line.split("#")[0] for line in guide.splitlines() if line.startswith("thinkrec data ")]
-    assert len(lines) == 3
+    assert len(lines) == 5
     for number, line in enumerate(lines):
-        arguments = shlex.split(line.replace("prepared", f"prepared{number}"))[2:]
+        arguments = shlex.split(line.replace("--out prepared", f"--out prepared{number}"))[2:]
         command = [sys.executable, "-m", "flows.cli", "data", *arguments]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr

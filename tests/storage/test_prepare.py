@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from storage import prepare as module
 from storage.readers.raw import RawData
-from storage.readers.registry import read_source
+from storage.readers.registry import configured_source, read_source
 from tests.prepared import Row, histories, prepare, raw
 from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
@@ -181,6 +185,46 @@ def test_duplicates_first_and_error() -> None:
     assert histories(first)["u", "d"][0] == ("a", 1)
     with pytest.raises(DataError, match="1 rows of made-up repeat a pair"):
         prepare(raw(rows), DataConfig(split="given", duplicates="error"), 7)
+
+
+def test_rows_of_the_future_stop_or_are_rejected_and_no_result_follows_the_clock(tmp_path: Path) -> None:
+    rows = [f"u{u},i{t},{1 + (u + t) % 5},{1000 * u + t}" for u in range(8) for t in range(20)]
+    rows += ["u0,i1,5,4102444799", "u0,i2,5,4102444800"]  # the last second of 2099-12-31, and the next
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,rating,timestamp\n" + "\n".join(rows) + "\n")
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"i{t},T\n" for t in range(20)))
+
+    def statistics(now: float, **fields: Any) -> dict[str, Any]:
+        config = DataConfig(source=str(tmp_path), duplicates="first", **fields)
+        out = tmp_path / f"out-{now}-{len(list(tmp_path.iterdir()))}"
+        out.mkdir()
+        return module.prepare(configured_source(config), config, 7, out, now=now)
+
+    newest = 4_102_444_800
+    with pytest.raises(DataError, match=r"timestamp 4102444800, after today \(2026-01-01\).*data\.not_after"):
+        statistics(1_767_225_600.0)
+    with pytest.raises(DataError, match="after today"):
+        statistics(newest - 86_401.0)
+    found = statistics(newest - 86_400.0)  # clocks and time zones differ by a day
+    assert found == statistics(newest + 1e9)
+    assert found["rejected"] == 0
+    cut = statistics(0.0, not_after=date(2099, 12, 31))  # whatever the day is
+    assert (cut["rejected"], cut["rows_read"]) == (1, 162)
+    assert cut["rejected_reasons"] == {"a time until 2099-12-31 (data.not_after)": 1}
+    assert statistics(5e9, not_after=date(2099, 12, 31)) == cut
+
+
+def test_users_with_one_class_are_counted() -> None:
+    rows = [*ONE_USER, *[("v", item, 1, time, split) for _, item, _, time, split in ONE_USER[:5]]]
+    found = prepare(raw(rows), DataConfig(split="given"), 7).statistics
+    assert found["one_class_users"] == 1  # v likes all
+    counts = {split: (values["both_classes"], values["one_class"]) for split, values in found["splits"].items()}
+    assert counts == {"train": (1, 1), "valid": (0, 2), "test": (1, 1)}
+    assert found["uauc_users_test"] == 1
+    assert (found["burst_rows"], found["longest_burst"]) == (4, 2)
+    assert found["splits"]["test"]["history_lengths"] == {
+        "0": 0, "1-2": 0, "3-5": 3, "6-10": 0, "11-20": 0, "21-50": 0, "51+": 0,
+    }  # fmt: skip
+    assert found["density"] == pytest.approx(11 / 12)
 
 
 @pytest.mark.skipif("THINKREC_ML1M" not in os.environ, reason="THINKREC_ML1M names the published ML-1M split")

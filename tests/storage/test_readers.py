@@ -11,7 +11,8 @@ import pytest
 
 from storage.assets import RECBOLE, cache_folder
 from storage.readers import ml100k
-from storage.readers.registry import read_source, source_digest
+from storage.readers.registry import configured_digest, read_source
+from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
 
 ITEMS = 'item_id,title,genres,year\na,Alpha,Drama|War,1990\nb,"Beta, the second",,\n'
@@ -67,10 +68,10 @@ def test_the_digest_follows_the_two_files_and_not_the_place(tmp_path: Path) -> N
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    first = source_digest(folder(one))
+    first = configured_digest(DataConfig(source=folder(one)))
     (two / "notes.txt").write_text("ignored")
-    assert source_digest(folder(two)) == first == read_source(str(one)).digest
-    assert source_digest(folder(two, ROWS + "u3,a,2,1\n")) != first
+    assert configured_digest(DataConfig(source=folder(two))) == first == read_source(str(one)).digest
+    assert configured_digest(DataConfig(source=folder(two, ROWS + "u3,a,2,1\n"))) != first
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_missing_folder_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.source 'ml-100m' is neither a known data set nor a folder"):
         read_source("ml-100m")
     with pytest.raises(DataError, match=r"has no interactions\.parquet or interactions\.csv"):
-        source_digest(str(tmp_path))
+        configured_digest(DataConfig(source=str(tmp_path)))
     (tmp_path / "interactions.csv").write_text(ROWS)
     with pytest.raises(DataError, match=r"has no items\.parquet or items\.csv"):
         read_source(str(tmp_path))
@@ -172,4 +173,4 @@ def test_the_real_movielens_100k() -> None:
     assert len(raw.table().column("user_id").unique()) == 943
     assert sorted(raw.table().column("rating").unique().to_pylist()) == [1, 2, 3, 4, 5]
     assert len(set(raw.items.column("title").to_pylist())) < 1_682  # titles do not identify items
-    assert source_digest("ml-100k") == raw.digest == RECBOLE.sha256
+    assert configured_digest(DataConfig(source="ml-100k")) == raw.digest == RECBOLE.sha256

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from storage.readers.registry import read_source
+from storage.readers.registry import configured_digest, configured_source, read_source
 from storage.synthetic_folder import write_synthetic
+from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
 from thinkrec_core.synthetic import SyntheticSpec, synthetic
 
@@ -31,6 +33,23 @@ def test_the_folder_is_a_source_and_holds_the_truth(tmp_path: Path) -> None:
     assert np.array_equal(users.column("cluster").to_numpy(), expected.truth.user_cluster)
     assert json.loads((tmp_path / "made" / "truth" / "parameters.json").read_text())["rows"] == 250
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_the_source_synthetic_is_the_same_data_without_a_folder(tmp_path: Path) -> None:
+    write_synthetic(SPEC, tmp_path / "made")
+    config = DataConfig.model_validate({"source": "synthetic", "synthetic": {"users": 40, "items": 30, "rows": 250}})
+    drawn, folder = configured_source(config), read_source(str(tmp_path / "made"))
+    columns = ["user_id", "item_id", "timestamp", "rating"]
+    assert drawn.table().select(columns) == folder.table().select(columns)
+    assert drawn.items == folder.items
+    other = config.synthetic.model_copy(update={"seed": 8})
+    assert (
+        configured_digest(config) == drawn.digest != configured_digest(config.model_copy(update={"synthetic": other}))
+    )
+    early = configured_source(config.model_copy(update={"not_after": date(2021, 6, 30)}))
+    rows = sum(chunk.num_rows for chunk in early.chunks())
+    assert rows + early.rejected.rows == 250
+    assert 0 < rows < 250
 
 
 def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from storage.schemas import INTERACTIONS, ITEMS, REJECTED, SAMPLES
+from storage.snapshots import append_snapshot
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tables import read_table
 from storage.tracking import NullTracker
 from tasks.prepare_data import prepare_data
 from tasks.stage import RunContext
 from tasks.view import View
+from thinkrec_core.config.data import DataConfig
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import DataError
 
@@ -71,6 +73,21 @@ def test_a_moved_source_is_the_same_source_and_the_same_bytes(
     assert run(store, tmp_path / "moved") == (ref, "cached")
     again, _ = run(ArtifactStore(tmp_path / "other"), write_source(source))
     assert again == ref
+
+
+def test_a_data_set_of_snapshots_is_a_source(store: ArtifactStore, source: Path, tmp_path: Path) -> None:
+    append_snapshot(DataConfig(source=str(source)), tmp_path / "grown")
+    first, _ = run(store, tmp_path / "grown")
+    assert run(store, tmp_path / "grown") == (first, "cached")
+    shutil.move(tmp_path / "grown", tmp_path / "moved")
+    assert run(store, tmp_path / "moved") == (first, "cached")
+    (source / "interactions.csv").write_text("user_id,item_id,rating,timestamp\nnew,i3,1,9\n")
+    append_snapshot(DataConfig(source=str(source)), tmp_path / "moved")
+    second, status = run(store, tmp_path / "moved")
+    rows = [read_table(store.path(ref) / "interactions.parquet", INTERACTIONS).to_pylist() for ref in (first, second)]
+    assert status == "ran"
+    assert [row for row in rows[1] if row["user_id"] != "new"] == rows[0]
+    assert {row["user_idx"] for row in rows[1] if row["user_id"] == "new"} == {13}
 
 
 def test_what_the_data_depend_on_is_in_the_key(store: ArtifactStore, source: Path) -> None:

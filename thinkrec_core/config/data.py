@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from thinkrec_core.config.base import Frozen
+from thinkrec_core.config.published import PublishedSizes
+from thinkrec_core.config.synthetic import SyntheticConfig
 
 DAY = 86_400
 
@@ -73,8 +75,12 @@ class DataConfig(Frozen):
     """Source, labels, split and histories."""
 
     source: str = "ml-100k"
-    """`ml-100k` (the hash-pinned embedded data set), or a folder with interactions.{parquet,csv} and items.{parquet,csv}
-    in canonical column names."""
+    """`ml-100k` (the hash-pinned embedded data set), `synthetic` (made up by `data.synthetic`), or a folder or file of one of
+    the formats, such as interactions.{parquet,csv} and items.{parquet,csv} in canonical column names, or a data set of
+    snapshots that `thinkrec data append` fills."""
+
+    synthetic: SyntheticConfig = SyntheticConfig()
+    """What the source `synthetic` draws."""
 
     history: Literal["liked", "labelled"] = "labelled"
     """`liked`: earlier liked items only (CoLLM). `labelled`: all earlier items with their labels (ThinkRec)."""
@@ -110,6 +116,13 @@ class DataConfig(Frozen):
     max_rejected: float = Field(0.01, ge=0, le=1)
     """Largest share of rows that may be rejected as unusable before the stage stops."""
 
+    not_after: date | None = None
+    """Rows after this day (UTC) are rejected (of a data set of snapshots: filtered, and their ids stay). Without it, rows
+    later than tomorrow stop the preparation: a result must not depend on the day on which it was made."""
+
+    published: PublishedSizes | None = None
+    """Sizes to compare with; a difference is a warning in the data report."""
+
     valid_fraction: float = Field(0.1, gt=0, lt=0.5)
     """Share of rows for validation (per user or of all rows by time)."""
 
@@ -125,6 +138,11 @@ class DataConfig(Frozen):
 
     max_users: int | None = Field(None, ge=10)
     """Keep a seeded sample of this many users (quick looks); null keeps all."""
+
+    @property
+    def before(self) -> int | None:
+        """First second that a row may not have any more, since 1970; None without `not_after`."""
+        return None if self.not_after is None else _second(self.not_after) + DAY
 
     @model_validator(mode="after")
     def _split_fits(self) -> Self:
