@@ -63,7 +63,8 @@ def prepare(
 ) -> None:
     """Label, split, number and check interactions; the fields data.* are those of a run."""
     from flows.output import Output
-    from storage.prepare_folder import prepare_folder, report_lines
+    from storage.prepare_folder import prepare_folder
+    from thinkrec_core.report.data_words import report_lines, warnings
 
     resolved = _resolved(preset, config, assignments, source, form, columns)
     output = Output(as_json)
@@ -80,6 +81,7 @@ def prepare(
             "rejected": found["rejected"],
             "filtered": sum(found["filtered"].values()),
             "seconds": found["seconds"],
+            "warnings": warnings(found),
             "statistics": {name: value for name, value in found.items() if name != "seconds"},
         }
     )

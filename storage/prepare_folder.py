@@ -1,10 +1,10 @@
-"""A source prepared into a folder of its own, outside of any run; and what a person reads about it."""
+"""A source prepared into the files of the data artifact, in a run or in a folder of its own."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,23 @@ from storage.new_folder import new_folder
 from storage.prepare import prepare
 from storage.readers.registry import configured_source
 from thinkrec_core.config.data import DataConfig
+
+
+def prepare_into(
+    config: DataConfig, seed: int, folder: Path, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Write all files of a preparation of `config.source` into the empty `folder`; returns what statistics.json holds:
+    the statistics of `storage.prepare.prepare` and source_digest.
+
+    Raises:
+        DataError: the source cannot be used.
+        AssetError: a pinned download is missing or damaged.
+    """
+    raw = configured_source(config)
+    statistics = {**prepare(raw, config, seed, folder, say), "source_digest": raw.digest}
+    raw.rejected.write(folder / "rejected.parquet")
+    (folder / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True) + "\n")
+    return statistics
 
 
 def prepare_folder(
@@ -28,27 +45,17 @@ def prepare_folder(
     """
     start = time.monotonic()
     with new_folder(out) as building:
-        raw = configured_source(config)
-        statistics = {**prepare(raw, config, seed, building, say), "source_digest": raw.digest}
-        raw.rejected.write(building / "rejected.parquet")
-        (building / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True) + "\n")
+        statistics = prepare_into(config, seed, building, say)
     return {**statistics, "seconds": round(time.monotonic() - start, 3)}
 
 
-def report_lines(statistics: Mapping[str, Any]) -> Iterator[str]:
-    """The data report in words: counts, sparsity, label rates, histories, warm rows, and where the other rows went."""
-    splits = statistics["splits"]
-    rows = sum(values["rows"] for values in splits.values())
-    users, items = statistics["users"], statistics["items"]
-    yield f"{rows:,} rows of {users:,} users and {items:,} items; density {rows / (users * items):.4%}"
-    yield "Split       Rows  Liked  Warm   Users   Items  History (quartiles)  Empty"
-    for split, of in splits.items():
-        quartiles = "/".join(map(str, of["history_quartiles"]))
-        yield (
-            f"{split:<6}{of['rows']:>10,}  {of['positives'] / of['rows']:.3f}  {of['warm_share']:.2f}{of['users']:>8,}"
-            f"{of['items']:>8,}  {quartiles:>19}{of['empty_histories']:>7,}"
-        )
-    yield f"{statistics['uauc_users_test']:,} test users have both classes and count for UAUC"
-    yield f"{statistics['burst_rows']:,} rows share their second with another row of the user"
-    gone = ", ".join(f"{name} {count:,}" for name, count in statistics["filtered"].items() if count) or "none"
-    yield f"{statistics['rows_read']:,} rows read; rejected {statistics['rejected']:,}; filtered: {gone}"
+def figures(statistics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of `statistics` under flat names: rejected, filtered_rare, test_warm_share, test_label_rate, ..."""
+    found: dict[str, float] = {name: value for name, value in statistics.items() if isinstance(value, int | float)}
+    found["filtered"] = sum(statistics["filtered"].values())
+    found |= {f"filtered_{reason}": rows for reason, rows in statistics["filtered"].items()}
+    for split, values in statistics["splits"].items():
+        found |= {f"{split}_{name}": value for name, value in values.items() if isinstance(value, int | float)}
+        found[f"{split}_label_rate"] = values["positives"] / values["rows"]
+        found[f"{split}_history_median"] = values["history_quartiles"][1]
+    return found

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from storage.prepare import prepare
-from storage.readers.registry import configured_digest, configured_source
+from storage.prepare_folder import figures, prepare_into
+from storage.readers.registry import configured_digest
 from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
+from thinkrec_core.report.data_words import warnings
 
 
 @task(name="data", cache_policy=NO_CACHE)
@@ -31,19 +31,16 @@ def prepare_data(context: RunContext) -> ArtifactRef | State[ArtifactRef]:
     digest = configured_digest(config)
 
     def build(draft: Draft, tracker: StageTracker) -> None:
-        raw = configured_source(config)
-        statistics = {**prepare(raw, config, seed, draft.path), "source_digest": digest}
-        raw.rejected.write(draft.path / "rejected.parquet")
-        (draft.path / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True) + "\n")
+        statistics = prepare_into(config, seed, draft.path)
         draft.manifest["rows"] = {split: values["rows"] for split, values in statistics["splits"].items()}
         for split in statistics["splits"]:
             tracker.dataset(draft.path / f"samples_{split}.parquet", f"samples_{split}", digest, split)
-        tracker.metrics({"rejected": statistics["rejected"], "filtered": sum(statistics["filtered"].values())})
-        tracker.metrics({"users": statistics["users"], "items": statistics["items"]})
-        for split, values in statistics["splits"].items():
-            tracker.metrics({f"{split}_{name}": values[name] for name in ("rows", "positives", "users", "warm_share")})
+        tracker.metrics(figures(statistics))
+        tracker.artifact(draft.path / "statistics.json")
+        for warning in warnings(statistics):
+            context.view.say(f"  warning            {warning}")
 
-    settings: dict[str, Any] = {"data": config.model_dump(mode="json", exclude={"source"})}
+    settings: dict[str, Any] = {"data": config.model_dump(mode="json", exclude={"source", "synthetic"})}
     if config.max_users is not None:
         settings["seed"] = seed  # nothing else here is drawn
     return run_stage(context, "data", build, inputs={"source": digest}, settings=settings)

@@ -20,7 +20,7 @@ from storage.tables import read_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.errors import StoreError
-from thinkrec_core.report.render import TEMPLATE, render_report
+from thinkrec_core.report.render import PARTS, TEMPLATE, render_report
 from thinkrec_core.report.templates import template_digest
 from thinkrec_core.report.values import ReportValues, Training
 
@@ -82,7 +82,7 @@ def write_report(
             "evaluation": evaluation,
             **named,
         },
-        settings={"config": context.config, "template": template_digest(TEMPLATE)},
+        settings={"config": context.config, "template": template_digest(TEMPLATE, *PARTS)},
     )
 
 

@@ -16,6 +16,7 @@ from storage.tracking import NullTracker
 from tasks.stage import RunContext
 from tasks.view import View
 from tasks.write_report import write_report
+from tests.data_statistics import statistics
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import StoreError
 from thinkrec_core.evaluation.ladder import evaluate_ladder
@@ -68,7 +69,7 @@ def refs(context: RunContext) -> dict[str, Any]:
     )
     store = context.store
     return {
-        "data": publish(store, "data", {"statistics.json": {"items": 1234}}),
+        "data": publish(store, "data", {"statistics.json": statistics(rows_read=1234)}),
         "encoder": publish(store, "encoder", {"metrics.json": {"valid": {"auc": 0.7}}}),
         "wrong": publish(store, "wrong_predictions", {"summary.json": {"kept": 48}}),
         "reflections": publish_reflections(store),

@@ -10,6 +10,7 @@ MOVIELENS = (
     " without permission. Cite F. Maxwell Harper and Joseph A. Konstan, The MovieLens Datasets: History and Context,"
     " ACM TiiS 5(4), 2015."
 )
+SYNTHETIC = "Data made up by this program: no terms apply to them."
 SMOLLM2 = "SmolLM2-135M-Instruct (Hugging Face): Apache License 2.0."
 
 
@@ -17,11 +18,8 @@ def licences(config: Mapping[str, Any]) -> list[str]:
     """One sentence per source of data and weights."""
     source, model = config["data"]["source"], config["llm"]["model"]
     teacher = config["teacher"]["model"]
-    found = [
-        MOVIELENS
-        if source == "ml-100k"
-        else f"Data from {source}: the licence of that data applies to this report too."
-    ]
+    terms = {"ml-100k": MOVIELENS, "synthetic": SYNTHETIC}
+    found = [terms.get(source, f"Data from {source}: the licence of that data applies to this report too.")]
     for name, role in ((model, "Base model"), (teacher, "Teacher")):
         found.append(f"{role}: {SMOLLM2}" if name == "smollm2-135m" else f"{role} {name}: see the terms of that model.")
     return found

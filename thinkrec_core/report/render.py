@@ -8,12 +8,14 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from thinkrec_core.report import tables, words
+from thinkrec_core.report import data_section, tables, words
 from thinkrec_core.report.licences import licences, limits
 from thinkrec_core.report.templates import template_environment
 from thinkrec_core.report.values import ReportValues, Training
 
 TEMPLATE = "report.html.j2"
+PARTS = (data_section.TEMPLATE,)
+"""Templates that it includes."""
 TRAINING_FACTS = ("best_step", "best_score", "select_by", "steps", "train_rows", "reasoning_rows", "truncation_rate")
 """Facts of a training that the page shows, where present."""
 
@@ -53,11 +55,15 @@ def _page(values: ReportValues) -> dict[str, Any]:
                 "expert_valid": figures.valid_figure("experts", experts),
                 "map": figures.map_figure(values.clusters),
                 "gates": figures.gate_figure(values.clusters),
+                "history": data_section.history_figure(values.data),
             }.items()
             if svg
         },
         "trainings": [_training(training) for training in [*general, *experts]],
         "other_titles": [title for _, title in tables.OTHER_FIGURES],
+        "data_section": data_section.data_section(values.data),
+        "data_template": data_section.TEMPLATE,
+        "data_titles": data_section.SPLIT_TITLES,
         "routes": _routes(values.clusters),
         "limits": limits(config, evaluation),
         "licences": licences(config),
@@ -75,6 +81,7 @@ def _protocol(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[
         "per_user": "each user's last rows by time",
         "global": "one time line for all users",
         "given": "as given by the source",
+        "rolling": "days that end with the newest row",
     }
     rows, positives = evaluation["rows"], evaluation["positives"]
     return [

@@ -21,6 +21,7 @@ def template_environment() -> Environment:
     )
 
 
-def template_digest(name: str) -> str:
-    """sha256 of the template `name`, which no import names: whoever caches a page needs it beside the code."""
-    return hashlib.sha256(resources.files(PACKAGE).joinpath(name).read_bytes()).hexdigest()
+def template_digest(*names: str) -> str:
+    """sha256 of the templates `names`, which no import names: whoever caches a page needs it beside the code."""
+    texts = [resources.files(PACKAGE).joinpath(name).read_bytes() for name in names]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()

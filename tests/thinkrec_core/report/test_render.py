@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from tests.data_statistics import statistics
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.evaluation.ladder import evaluate_ladder
 from thinkrec_core.report.render import render_report
@@ -66,7 +67,7 @@ def values() -> ReportValues:
     return ReportValues(
         config=ThinkRecConfig().model_dump(mode="json"),
         evaluation=evaluate_ladder(owner, label, rng.random(90) < 0.5, scores, "bias", 50, rng),
-        data={"rows": {"train": 80000, "valid": 10, "test": 90}, "items": 1682, "nested": {"source": HOSTILE}},
+        data=statistics(source=HOSTILE),
         encoder={"test": {"auc": 0.7}, "kind": "mf"},
         wrong={"kept": 48},
         reflections={"accepted": 1, "rejected": 1},
@@ -136,7 +137,7 @@ def test_ids_are_unique_and_references_resolve(page: str) -> None:
 
 def test_pictures_follow_the_page_colours(page: str) -> None:
     pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(pictures) == 8
+    assert len(pictures) == 9
     for picture in pictures:
         assert re.findall(r"#[0-9a-fA-F]{6}\b", picture) == []
         assert "var(--" in picture
