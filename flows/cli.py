@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_artifacts, cli_data, cli_ladder
+from flows import cli_artifacts, cli_compare, cli_data, cli_ladder
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
@@ -187,6 +187,7 @@ def status(as_json: Json = False) -> None:
 
 
 cli_ladder.register(app)
+cli_compare.register(app)
 
 
 def main(arguments: list[str] | None = None) -> int:
