@@ -12,6 +12,8 @@ from thinkrec_core.errors import ConfigError
 
 REQUIRES = "requires"
 """Key of a preset file that maps fields without a sensible value to what the user has to give."""
+EXTENDS = "extends"
+"""Key of a preset file that names another one, whose values hold where the file has none."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,16 @@ def read_preset(name: str) -> Preset:
         raise ConfigError(f"unknown preset {name!r}", "one of " + ", ".join(names), hint)
     text = (resources.files("deployments") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     values = parse_yaml(text, f"preset {name}") or {}
-    requires = values.pop(REQUIRES, {})
+    requires, base = values.pop(REQUIRES, {}), values.pop(EXTENDS, None)
+    if base is not None:
+        values = _over(read_preset(base).values, values)
     return Preset(name, _header(text), values, requires)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested values, those of `above` first."""
+    inner = {name: _over(below[name], value) for name, value in above.items() if isinstance(below.get(name), dict)}
+    return {**below, **above, **inner}
 
 
 def _header(text: str) -> str:

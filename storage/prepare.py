@@ -207,6 +207,9 @@ def _divide(database: duckdb.DuckDBPyConnection, config: DataConfig) -> None:
     if config.split == "rolling" and config.rolling is not None:
         newest = _value(database, "SELECT coalesce(max(timestamp), 0) FROM kept")
         _, valid_from, test_from = config.rolling.bounds(newest)
+    elif config.windows is not None and config.windows.test is None and config.ties == "published":
+        database.execute(sql.SPLIT_HALVED, {"valid_from": config.windows.valid})
+        return
     elif config.windows is not None:
         valid_from, test = config.windows.valid, config.windows.test
         half = {"first": valid_from, "test_fraction": 0.5, "valid_fraction": 0.5}

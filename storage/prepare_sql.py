@@ -78,6 +78,18 @@ SELECT * EXCLUDE (split),
 FROM kept
 """
 
+SPLIT_HALVED = """
+CREATE TABLE divided AS
+WITH late AS (
+    SELECT file_row, row_number() OVER (ORDER BY timestamp, file_row) * 2 <= count(*) OVER () AS is_first_half
+    FROM kept WHERE timestamp >= $valid_from
+)
+SELECT kept.* EXCLUDE (split),
+       CASE is_first_half WHEN true THEN 'valid' WHEN false THEN 'test' ELSE 'train' END AS split
+FROM kept LEFT JOIN late USING (file_row)
+"""
+"""The rows from `valid_from` on in two halves of equal size, which may divide a second."""
+
 VOCABULARY = """
 CREATE TABLE {table} AS
 WITH firsts AS (

@@ -71,7 +71,7 @@ def test_every_command_of_the_guide_runs(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("uid,iid,stars,at,name\n" + "\n".join(rows) + "\n")
     guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
     lines = [line.split("#")[0] for line in guide.splitlines() if line.startswith("thinkrec data ")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for number, line in enumerate(lines):
         arguments = shlex.split(line.replace("--out prepared", f"--out prepared{number}"))[2:]
         command = [sys.executable, "-m", "flows.cli", "data", *arguments]

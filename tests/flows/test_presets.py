@@ -11,7 +11,9 @@ GIVEN = {"data.source": "/data", "teacher.base_url": "http://127.0.0.1:8000/v1"}
 
 
 def test_the_promised_presets_exist() -> None:
-    assert preset_names() == ("llama3-8b", "ml-1m", "quickstart", "smoke")
+    assert preset_names() == (
+        "amazon-book", "llama3-8b", "ml-1m", "ml-1m-raw", "quickstart", "smoke", "synthetic", "yelp",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", preset_names())

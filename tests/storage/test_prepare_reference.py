@@ -91,6 +91,12 @@ def divide(rows: list[Seen], config: DataConfig) -> list[Seen]:
         valid_from: float = test_from - config.rolling.valid_days * DAY
     elif config.windows is not None:
         valid_from = config.windows.valid
+        if config.windows.test is None and config.ties == "published":
+            late = sorted((row for row in rows if row.time >= valid_from), key=lambda row: (row.time, row.place))
+            first_half = {row.place for row in late[: len(late) // 2]}
+            return [
+                replace(row, split=named(row.place not in first_half, True) if row in late else "train") for row in rows
+            ]
         half = bound(0.5, [row for row in rows if row.time >= valid_from])
         test_from = half if config.windows.test is None else config.windows.test
     else:

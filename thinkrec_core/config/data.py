@@ -22,7 +22,8 @@ class WindowsConfig(Frozen):
     valid_from: date
     """First day of valid."""
     test_from: date | None = None
-    """First day of test; null halves the rows from `valid_from` on by time."""
+    """First day of test; null halves the rows from `valid_from` on by time, all rows of a second on one side. Under
+    `ties: published` the halves have equally many rows, as the published ones, and a second may be divided."""
     until: date
     """First day after test."""
 
