@@ -72,7 +72,9 @@ class LadderConfig(Frozen):
     mf: EncoderConfig = EncoderConfig(kind="mf")
     lightgcn: EncoderConfig = EncoderConfig(kind="lightgcn")
     sasrec: EncoderConfig = EncoderConfig(kind="sasrec")
-    din: EncoderConfig = EncoderConfig(kind="din", biases=False, dropout=0.5, learning_rate=1e-3, weight_decay=1e-4)
+    din: EncoderConfig = EncoderConfig(
+        kind="din", biases=False, embedding_size=32, dropout=0.5, learning_rate=2e-3, weight_decay=3e-4
+    )
     dcn: EncoderConfig = EncoderConfig(kind="dcn", biases=False, dropout=0.5, learning_rate=3e-3, weight_decay=1e-4)
     """DIN and DCN without main effects of their own: started from these, no step of theirs ever beat the start (ML-1M, valid)."""
     own: EncoderConfig | None = None
