@@ -80,6 +80,7 @@ def evaluate(
         settings={
             "seed": config.seed,
             "evaluation": config.evaluation,
+            "bias": config.ladder.bias,
             "prior": config.training.prior,
             "llm": config.llm.model_dump(mode="json", exclude={"model", "dtype", "lora"}),
             "history": config.data.history,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from storage.encoder_data import read_content, read_sizes
 from storage.language_model import load_stacked, load_tokenizer
 from storage.models import ResolvedModel
 from storage.rec_data import load_gates
@@ -19,6 +20,7 @@ from storage.tables import read_table
 from tasks.stage import RunContext
 from tasks.worker.build import Examples
 from thinkrec_core.config.evaluation import Rung
+from thinkrec_core.encoders.bias import fit_bias
 from thinkrec_core.evaluation import floors
 from thinkrec_core.evaluation.ladder import pick_test_rows
 from thinkrec_core.experts.shared_depth import score_settings
@@ -54,6 +56,7 @@ class ScoringBench:
         self.test: Samples = self.examples.samples("test")
         self.rows = pick_test_rows(self.test.user_idx, config.evaluation.test_rows, generator(config.seed, "test_rows"))
         self.test_table = read_table(path(data) / "samples_test.parquet", SAMPLES).take(self.rows)
+        self._content, self._sizes = read_content(path(data)), read_sizes(path(data))
         self._base, self._general = base.path, path(general)
         self._experts = [path(ref) for ref in experts]
         routes = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["route"])
@@ -125,7 +128,9 @@ class ScoringBench:
         return {
             "popularity": floors.popularity(rows, users, items),
             "item_mean": floors.item_mean(rows, users, items),
-            "bias": floors.bias(rows, users, items),
+            "bias": fit_bias(
+                self.config.ladder.bias, train.user_idx, train.item_idx, train.label, self._content, self._sizes
+            ).score(users, items),
             "encoder": self.test.encoder_logit[self.rows],
         }
 

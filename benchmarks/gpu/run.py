@@ -20,6 +20,7 @@ from benchmarks.ml1m.figures import figures
 from benchmarks.ml1m.score import test_scores
 from benchmarks.ml1m.study import CPU, GPU, Budget, Run, plan
 from benchmarks.ml1m.train import experts_of, train
+from storage.encoder_data import read_content
 from storage.rec_data import load_samples
 from storage.schemas import SAMPLES
 from storage.tables import read_table
@@ -74,7 +75,7 @@ def _result(run: Run, budget: Budget, inputs: Path, state: Path, llm: object) ->
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,
         "training": trained,
-        **figures(train_rows, test_rows, warm, llm, run.prior),  # type: ignore[arg-type]
+        **figures(train_rows, test_rows, read_content(folders / "data"), warm, llm, run.prior),  # type: ignore[arg-type]
     }
 
 

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinkrec_core.evaluation import floors
+from thinkrec_core.config.ladder import BiasConfig
+from thinkrec_core.encoders.bias import fit_bias
+from thinkrec_core.encoders.content import ItemContent
+from thinkrec_core.encoders.examples import Sizes
 from thinkrec_core.evaluation.bootstrap import WeightedAUC, interval, user_weights
 from thinkrec_core.evaluation.ladder import evaluate_ladder
 from thinkrec_core.recllm.records import Samples
@@ -19,7 +22,12 @@ KEPT = ("auc", "auc_ci", "uauc", "uauc_ci", "log_loss", "warm", "cold", "versus_
 
 
 def figures(
-    train: Samples, test: Samples, not_cold: npt.NDArray[np.bool_], llm: Scores, with_prior: bool
+    train: Samples,
+    test: Samples,
+    content: ItemContent,
+    not_cold: npt.NDArray[np.bool_],
+    llm: Scores,
+    with_prior: bool,
 ) -> dict[str, Any]:
     """Aggregates over the test rows, fit to be committed.
 
@@ -30,10 +38,11 @@ def figures(
     Args:
         llm: (R,) score of the LLM without prior.
     """
-    known = floors.TrainRows(train.user_idx, train.item_idx, train.label)
+    sizes = Sizes(int(max(train.user_idx.max(), test.user_idx.max())), len(content.year) - 1)
+    bias = fit_bias(BiasConfig(), train.user_idx, train.item_idx, train.label, content, sizes)
     prior = test.encoder_logit
     model = prior + llm if with_prior else llm
-    rungs = {"bias": floors.bias(known, test.user_idx, test.item_idx), "encoder": prior, "model": model, "llm": llm}
+    rungs = {"bias": bias.score(test.user_idx, test.item_idx), "encoder": prior, "model": model, "llm": llm}
     found = evaluate_ladder(
         test.user_idx, test.label, not_cold, rungs, "encoder", RESAMPLES, generator(0, "study", "bootstrap")
     )

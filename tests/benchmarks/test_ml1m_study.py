@@ -9,7 +9,10 @@ from benchmarks.gpu.table import table
 from benchmarks.ml1m.figures import figures
 from benchmarks.ml1m.study import CPU, GPU, Run, configuration, plan
 from benchmarks.ml1m.train import experts_of
+from thinkrec_core.encoders.content import item_content
 from thinkrec_core.recllm.records import Samples
+
+CONTENT = item_content([f"Title {item} ({1970 + item})" for item in range(1, 31)], ["Drama"] * 30)
 
 
 def samples(rows: int, seed: int) -> Samples:
@@ -61,13 +64,13 @@ def test_an_llm_that_knows_something_loses_by_shuffling_and_noise_does_not() -> 
     warm = np.ones(len(test), bool)
     draw = np.random.default_rng(2)
     telling = (2.0 * test.label - 1) + draw.normal(size=len(test))
-    knows = figures(train, test, warm, telling, with_prior=True)
+    knows = figures(train, test, CONTENT, warm, telling, with_prior=True)
     assert knows["shuffled_loss_ci"][0] > 0
     assert knows["rungs"]["model"]["versus_floor"]["auc"]["ci"][0] > 0
-    noise = figures(train, test, warm, draw.normal(size=len(test)), with_prior=True)
+    noise = figures(train, test, CONTENT, warm, draw.normal(size=len(test)), with_prior=True)
     assert noise["shuffled_loss_ci"][0] < 0 < noise["shuffled_loss_ci"][1] + 0.02
     assert noise["llm_std_ratio"] == pytest.approx(1.0, abs=0.1)
-    assert figures(train, test, warm, telling, with_prior=False)["shuffled_loss_ci"] is None
+    assert figures(train, test, CONTENT, warm, telling, with_prior=False)["shuffled_loss_ci"] is None
 
 
 def test_the_table_shows_floors_first_and_means_over_seeds() -> None:
@@ -75,7 +78,7 @@ def test_the_table_shows_floors_first_and_means_over_seeds() -> None:
     results = []
     for seed in (0, 1):
         llm = np.random.default_rng(seed).normal(size=len(test))
-        found = figures(train, test, np.ones(len(test), bool), llm, with_prior=True)
+        found = figures(train, test, CONTENT, np.ones(len(test), bool), llm, with_prior=True)
         results.append({"run": Run("liked", "thinkrec_no_think", True, seed).describe(), **found})
     lines = table(results).splitlines()
     assert [line.split(" | ")[1] for line in lines[2:]] == ["bias (floor)", "encoder (floor)", "thinkrec_no_think"]

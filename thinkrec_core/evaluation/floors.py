@@ -1,7 +1,6 @@
-"""The floors of the ladder: scores from counts and main effects, fitted in milliseconds on train rows.
+"""The lowest floors of the ladder: scores from counts, and plain main effects, in milliseconds from train rows.
 
-A recommender that reads every title must beat these; on ML-1M the bias model alone beats most published LLM
-recommenders in AUC. All take train arrays (user_idx, item_idx, label) and target arrays (user_idx, item_idx), with
+All take train arrays (user_idx, item_idx, label) and target arrays (user_idx, item_idx), with
 indices from 1 and any index that train does not know, and give one float64 score per target.
 """
 
@@ -75,18 +74,6 @@ def item_mean(train: TrainRows, user_idx: npt.ArrayLike, item_idx: npt.ArrayLike
     return np.asarray(np.log(mean / (1.0 - mean))[items], dtype=np.float64)
 
 
-def bias(train: TrainRows, user_idx: npt.ArrayLike, item_idx: npt.ArrayLike, ridge: float = RIDGE) -> FloatArray:
-    """(T,) the logit mu + b_u + b_i of a ridge-penalised logistic model of main effects.
-
-    Formula: minimises sum_rows log-loss(mu + b_u + b_i, label) + ridge / 2 (sum_u b_u^2 + sum_i b_i^2) (spec, encoders:
-    "bias"), with one like and one dislike of the average user and item added so that mu is finite. Unknown users and
-    items have effect 0.
-    """
-    users, items = np.asarray(user_idx), np.asarray(item_idx)
-    effects = main_effects(train, _size(train.user_idx, users), _size(train.item_idx, items), ridge)
-    return np.asarray(effects.mu + effects.user[users] + effects.item[items], dtype=np.float64)
-
-
 @dataclass(frozen=True)
 class MainEffects:
     """mu, the users' and the items' effects on the logit of a like."""
@@ -101,7 +88,11 @@ class MainEffects:
 def main_effects(
     train: TrainRows, users: int, items: int, ridge: float = RIDGE, tolerance: float = 1e-6, sweeps: int = 500
 ) -> MainEffects:
-    """The minimiser of the penalised log-loss of `bias`.
+    """The ridge-penalised logistic model of main effects, logit mu + b_u + b_i.
+
+    Formula: minimises sum_rows log-loss(mu + b_u + b_i, label) + ridge / 2 (sum_u b_u^2 + sum_i b_i^2), with one like and
+    one dislike of the average user and item added so that mu is finite. Encoders with biases start here; the rung "bias"
+    (`thinkrec_core.encoders.bias`) knows release years as well.
 
     Newton steps on one block at a time (mu, all users, all items): inside a block the effects do not share rows, so its
     Hessian is diagonal and the step is a division. The loss is convex; the sweeps end when no effect moves by more than

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from thinkrec_core.errors import DataError
 from thinkrec_core.evaluation.auc import auc
-from thinkrec_core.evaluation.floors import TrainRows, bias, item_mean, main_effects, popularity
+from thinkrec_core.evaluation.floors import TrainRows, item_mean, main_effects, popularity
 
 TRAIN = TrainRows(np.array([1, 1, 2, 3, 3]), np.array([1, 2, 1, 1, 4]), np.array([1, 0, 1, 0, 1]))
 
@@ -41,21 +41,23 @@ def test_main_effects_minimise_the_penalised_loss() -> None:
     assert found.user[0] == 0.0
 
 
-def test_bias_finds_planted_effects_and_gives_mu_to_strangers() -> None:
+def test_main_effects_find_planted_effects_and_give_nothing_to_strangers() -> None:
     rng = np.random.default_rng(2)
     u, i = rng.normal(0, 1, 81), rng.normal(0, 1, 61)
     user, item = rng.integers(1, 81, 6000), rng.integers(1, 61, 6000)
     label = (rng.random(6000) < 1 / (1 + np.exp(-(0.4 + u[user] + i[item])))).astype(np.int64)
     train = TrainRows(user[:5000], item[:5000], label[:5000])
-    assert auc(bias(train, user[5000:], item[5000:]), label[5000:]) > 0.75
-    stranger = bias(train, [500], [700])
-    assert stranger == pytest.approx([main_effects(train, 81, 61).mu])
+    found = main_effects(train, 90, 70)
+    assert auc(found.user[user[5000:]] + found.item[item[5000:]], label[5000:]) > 0.75
+    assert not found.user[81:].any()
+    assert not found.item[61:].any()
 
 
 def test_one_class_gives_finite_scores() -> None:
     train = TrainRows(np.array([1, 2]), np.array([1, 1]), np.array([1, 1]))
-    for floor in (popularity, item_mean, bias):
+    for floor in (popularity, item_mean):
         assert np.isfinite(floor(train, [1, 5], [1, 6])).all()
+    assert np.isfinite(main_effects(train, 3, 2).mu)
 
 
 def test_bad_train_rows_are_refused() -> None:
