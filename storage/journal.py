@@ -14,7 +14,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,19 @@ class Journal:
         return [self._answers[entry.key] for entry in entries]
 
     @contextlib.contextmanager
-    def one_asker(self) -> Iterator[None]:
-        """Within the block no other process asks this journal's teacher: it waits, and then finds the answers here."""
+    def one_asker(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Within the block no other process asks this journal's teacher: it waits, and then finds the answers here.
+
+        Args:
+            waiting: called once where another process is asking.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
     def entries(self) -> Iterator[Entry]:

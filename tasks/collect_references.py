@@ -6,6 +6,8 @@ a figure will be reported on, so they are kept apart from the reflections, and n
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -14,6 +16,7 @@ from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.distil_reflections import FIGURES
 from tasks.stage import RunContext, run_stage
+from tasks.teacher.again import asked_again
 from tasks.teacher.calls import Calls
 from tasks.teacher.cases import HeldOut, reference_cases
 from tasks.teacher.outcome import write_outcome
@@ -40,8 +43,8 @@ def collect_references(
 
     def build(draft: Draft, tracker: StageTracker) -> None:
         cases = reference_cases(context.store.path(data), split, rows, config.llm.max_history, config.seed)
-        calls = Calls(draft.telemetry / "requests.jsonl", tracker)
-        dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
+        with Calls(draft.telemetry / "requests.jsonl", tracker) as calls:
+            dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
         summary = write_outcome(draft, cases, dialogues, teacher, calls)
         tracker.metrics({name: summary[name] for name in FIGURES})
         tracker.artifact(draft.path / "summary.json")
@@ -50,6 +53,9 @@ def collect_references(
     if teacher.model is not None:
         inputs["model"] = teacher.model.digest
     own = {"split": split, "rows": rows, "max_history": config.llm.max_history}
-    return run_stage(
-        context, "reference_traces", build, inputs=inputs, settings={**settings_of(config, teacher), **own}
-    )
+    settings = {**settings_of(config, teacher), **own}
+
+    def hold(again: dict[str, Any]) -> ArtifactRef | State[ArtifactRef]:
+        return run_stage(context, "reference_traces", build, inputs=inputs, settings={**settings, **again})
+
+    return asked_again(context, "reference_traces", hold)

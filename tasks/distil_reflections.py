@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -9,6 +11,7 @@ from prefect.client.schemas.objects import State
 from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
+from tasks.teacher.again import asked_again
 from tasks.teacher.calls import Calls
 from tasks.teacher.cases import wrong_cases
 from tasks.teacher.outcome import write_outcome
@@ -31,8 +34,8 @@ def distil_reflections(context: RunContext, wrong: ArtifactRef) -> ArtifactRef |
 
     def build(draft: Draft, tracker: StageTracker) -> None:
         cases = wrong_cases(context.store.path(wrong))
-        calls = Calls(draft.telemetry / "requests.jsonl", tracker)
-        dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
+        with Calls(draft.telemetry / "requests.jsonl", tracker) as calls:
+            dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
         summary = write_outcome(draft, cases, dialogues, teacher, calls)
         tracker.metrics({name: summary[name] for name in FIGURES})
         tracker.artifact(draft.path / "summary.json")
@@ -47,7 +50,11 @@ def distil_reflections(context: RunContext, wrong: ArtifactRef) -> ArtifactRef |
     if teacher.model is not None:
         inputs["model"] = teacher.model.digest
     settings = {**settings_of(config, teacher), "min_accepted": config.reflections.min_accepted}
-    return run_stage(context, "reflections", build, inputs=inputs, settings=settings)
+
+    def hold(again: dict[str, Any]) -> ArtifactRef | State[ArtifactRef]:
+        return run_stage(context, "reflections", build, inputs=inputs, settings={**settings, **again})
+
+    return asked_again(context, "reflections", hold)
 
 
 def _told(reasons: dict[str, int]) -> str:

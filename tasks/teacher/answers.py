@@ -12,7 +12,15 @@ PREVIEW = 120
 
 
 class NotAChatCompletion(Exception):
-    """The server answered with success, but not as an OpenAI-compatible chat endpoint."""
+    """The server answered with success, but not as an OpenAI-compatible chat endpoint.
+
+    Attributes:
+        damaged: the body begins as a JSON object and is none: most likely an answer that was damaged on its way.
+    """
+
+    def __init__(self, text: str, damaged: bool) -> None:
+        super().__init__(f"answered {one_line(text, PREVIEW) or 'an empty body'!r}")
+        self.damaged = damaged
 
 
 def parse_completion(text: str) -> tuple[Reply, str]:
@@ -23,13 +31,16 @@ def parse_completion(text: str) -> tuple[Reply, str]:
     """
     try:
         body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise NotAChatCompletion(text, text.lstrip().startswith("{")) from None
+    try:
         choice = body["choices"][0]
         message = choice["message"]
         known = {"content", "reasoning_content", "reasoning", "tool_calls", "refusal"}
         if not known & message.keys():
             raise KeyError("content")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        raise NotAChatCompletion(f"answered {one_line(text, PREVIEW) or 'an empty body'!r}") from None
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise NotAChatCompletion(text, damaged=False) from None
     usage = body.get("usage") or {}
     reply = Reply(
         content=_content(message.get("content")),

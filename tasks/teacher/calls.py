@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from storage.tracking import StageTracker
 from tasks.teacher.conversations import Call
@@ -29,7 +31,9 @@ class RowTotals:
 
 
 class Calls:
-    """Keeps every call.
+    """Keeps every call, used as a context manager.
+
+    MLflow's database takes longer for a trace than a dialogue may wait, so a thread of its own hands them over.
 
     Args:
         path: file of JSON lines.
@@ -43,13 +47,21 @@ class Calls:
 
     def observe(self, call: Call) -> None:
         """Keep one call."""
-        record = asdict(call)
-        with self._path.open("a") as handle:
-            handle.write(json.dumps(record) + "\n")
+        record = dict(vars(call))
+        self._file.write(json.dumps(record) + "\n")
         row = self.totals[call.row]
         row.requests += 1
         row.reused += call.reused
         row.attempts += call.attempts
         row.seconds += call.seconds
         if not call.reused:
-            self._tracker.teacher_trace(record)
+            self._traces.submit(self._tracker.teacher_trace, record)
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("a", encoding="utf-8")
+        self._traces = ThreadPoolExecutor(max_workers=1, thread_name_prefix="traces")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        self._traces.shutdown()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from storage.journal import Entry, Journal, request_key
-from tasks.teacher.client import RequestFailed, TeacherClient
+from storage.journal_writer import JournalWriter
+from tasks.teacher.client import TeacherClient
+from tasks.teacher.failures import RequestFailed, Stopped
+from tasks.teacher.stopping import Stopping
 from thinkrec_core.config.reflections import TeacherConfig
-from thinkrec_core.errors import ThinkRecError
 from thinkrec_core.reflection.dialogue import Dialogue, Request
 from thinkrec_core.reflection.trace import Reply
 from thinkrec_core.seeds import derived_seed
@@ -49,7 +51,7 @@ class Asking:
     """How requests are made and keyed.
 
     Attributes:
-        config: temperature and top_p are used.
+        config: temperature, top_p, extra_body and concurrency are used.
         model: the name in the journal; for a local server with the digest of its weights.
         seed: the run's seed; every (row, round) derives its own.
     """
@@ -70,7 +72,7 @@ class Asking:
 
     def request(self, parameters: Mapping[str, Any], round_number: int) -> dict[str, Any]:
         """What the journal keeps of a request, and what its key hashes."""
-        return {"model": self.model, "round": round_number, **parameters}
+        return {"model": self.model, "round": round_number, **parameters, **self.config.extra_body}
 
     def key(self, parameters: Mapping[str, Any], round_number: int) -> str:
         """The journal's key of a request."""
@@ -102,8 +104,12 @@ async def converse(
     journal: Journal,
     observe: Observer,
     finished: Progress,
+    stopping: Stopping | None = None,
 ) -> list[Dialogue]:
     """The finished dialogues, in the order given. A row whose request fails is rejected with its reason.
+
+    As many dialogues as `teacher.concurrency` are held at a time. The first trouble that would befall every request, or
+    `stopping` from outside, ends the asking: what is in flight may finish and is kept.
 
     Args:
         dialogues: open dialogues.
@@ -111,47 +117,53 @@ async def converse(
         client: an open client.
         journal: each answer is on the disk before it counts.
         observe: told of every call.
-        finished: told of every dialogue that ends.
+        finished: told of every dialogue that ends; what it raises stops the asking.
+        stopping: the switch that ends the asking early.
 
     Raises:
-        TeacherError: the first request failed.
+        TeacherError: the first request failed, no key is left, or a limit of the run was met.
         StoreError: the journal cannot be written.
+        BaseException: whatever `stopping` was given as its reason.
     """
+    held, stop = list(dialogues), stopping or Stopping()
+    stop.also(client.stop)
+    todo = iter(range(len(held)))
 
-    async def hold(dialogue: Dialogue, row: int) -> Dialogue:
-        while dialogue.status == "open":
-            request = dialogue.next_request()
+    async def hold(index: int, writer: JournalWriter) -> None:
+        row = rows[index]
+        while held[index].status == "open":
+            request = held[index].next_request()
             parameters = asking.parameters(row, request)
             try:
                 answer = await client.ask(**parameters)
             except RequestFailed as failure:
                 observe(Call(row, request.round, parameters, {"error": str(failure)}, "failed", False, 0.0, 0))
-                dialogue = dialogue.fail(str(failure))
+                held[index] = held[index].fail(str(failure), transient=failure.transient)
                 break
             asked = asking.request(parameters, request.round)
-            (kept,) = journal.append_all([Entry(request_key(asked), asdict(answer), asked)])
+            kept = await writer.append(Entry(request_key(asked), answer.record(), asked))
             observe(_call(row, request, parameters, kept, reused=False))
-            dialogue = dialogue.receive(Reply(**kept["reply"]))
-        finished(dialogue)
-        return dialogue
+            held[index] = held[index].receive(Reply(**kept["reply"]))
+        finished(held[index])
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            held = [group.create_task(hold(*pair)) for pair in zip(dialogues, rows, strict=True)]
-    except* ThinkRecError as failures:
-        # One reason stops all: show it as itself, not as a group.
-        raise _first(failures) from None
-    return [task.result() for task in held]
+    async def work(writer: JournalWriter) -> None:
+        try:
+            for index in todo:
+                await hold(index, writer)
+        except Stopped:
+            pass
+        except Exception as error:
+            stop(error)
+
+    async with JournalWriter(journal) as writer:
+        crew = [asyncio.create_task(work(writer)) for _ in range(min(asking.config.concurrency, len(held)))]
+        if crew:
+            await stop.until_done(crew)
+    if stop.reason is not None:
+        raise stop.reason
+    return held
 
 
 def _call(row: int, request: Request, parameters: Mapping[str, Any], kept: Mapping[str, Any], *, reused: bool) -> Call:
     response = {**kept["reply"], "finish_reason": kept["finish_reason"]}
     return Call(row, request.round, parameters, response, "ok", reused, kept["seconds"], kept["attempts"])
-
-
-def _first(group: BaseExceptionGroup[ThinkRecError]) -> ThinkRecError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, ThinkRecError)
-    return error

@@ -45,6 +45,7 @@ def write_outcome(
     summary = summarise(cases, dialogues, teacher)
     (draft.path / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     draft.manifest["rows"] = len(cases.rows)
+    draft.manifest["failed"] = sum(dialogue.failed for dialogue in dialogues)
     return summary
 
 

@@ -19,8 +19,10 @@ from tasks.teacher.conversations import Asking, Call, Observer, converse, replay
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
 from tasks.teacher.progress import Progress, showing_progress
 from tasks.teacher.server import local_teacher
+from tasks.teacher.stopping import SECONDS_TO_FINISH, Stopping
 from thinkrec_core.config.reflections import JOURNAL, LOCAL, TeacherConfig
 from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.errors import TeacherError
 from thinkrec_core.reflection.dialogue import Dialogue, Rules
 
 NOT_KEPT = "no answer in the journal"
@@ -28,14 +30,26 @@ OPERATIONAL = {
     "api_key_env",
     "attempts",
     "base_url",
+    "ca_bundle",
     "concurrency",
+    "extra_headers",
+    "max_request_cost",
+    "max_run_cost",
     "model",
     "port",
+    "prices",
+    "request_seconds",
     "requests_per_minute",
+    "run_seconds",
     "startup_seconds",
     "timeout_seconds",
+    "tokens_per_minute",
 }
 """Fields of `teacher` that change how answers come, not which; of the model, its name in the journal counts."""
+
+NOT_OF_A_DIALOGUE = {"max_failed_share", "max_trace_tokens", "min_accepted"}
+"""Fields of `reflections` that change no dialogue."""
+KEPT = "answers so far are kept: run the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,7 @@ def settings_of(config: ThinkRecConfig, teacher: Teacher) -> dict[str, Any]:
         "model": teacher.name,
         "asked": config.teacher.base_url != JOURNAL,
         "teacher": config.teacher.model_dump(mode="json", exclude=OPERATIONAL),
-        "reflections": config.reflections.model_dump(mode="json", exclude={"max_trace_tokens", "min_accepted"}),
+        "reflections": config.reflections.model_dump(mode="json", exclude=NOT_OF_A_DIALOGUE),
     }
 
 
@@ -84,12 +98,18 @@ def reflect(context: RunContext, teacher: Teacher, cases: Cases, log: Path, obse
         observe: told of every call.
 
     Raises:
-        TeacherError: the teacher does not answer.
+        TeacherError: the teacher does not answer, more dialogues than `reflections.max_failed_share` failed, or a limit of
+            the run was met.
         StoreError: the journal cannot be written.
+        KeyboardInterrupt: somebody pressed Ctrl-C; what was in flight is kept.
     """
     config = context.config.teacher
     journal = Journal.of(context.store.root, teacher.name)
-    with journal.one_asker():
+
+    def waiting() -> None:
+        context.view.say("  teacher            another run asks it; this one waits, and then uses its answers")
+
+    with journal.one_asker(waiting):
         dialogues = replay_all(context.config, teacher, cases, journal, observe)
         open_ones = [index for index, dialogue in enumerate(dialogues) if dialogue.status == "open"]
         if config.base_url == JOURNAL:
@@ -109,6 +129,7 @@ def reflect(context: RunContext, teacher: Teacher, cases: Cases, log: Path, obse
                         journal,
                         _both(observe, shown),
                         shown,
+                        len(dialogues),
                     )
                 )
         else:
@@ -127,12 +148,42 @@ async def _hold(
     journal: Journal,
     observe: Observer,
     shown: Progress,
+    total: int,
 ) -> list[Dialogue]:
+    config, stopping = context.config.teacher, Stopping()
+
     def announce(target: Endpoint) -> None:
         context.view.say(f"  teacher            {target.host} (titles and labels are sent, no user ids)")
 
-    async with TeacherClient(endpoint, context.config.teacher, announce) as client:
-        return await converse(dialogues, rows, client, asking, journal, observe, shown.finished)
+    def interrupted() -> None:
+        wait = f"up to {SECONDS_TO_FINISH:g} s for answers in flight (Ctrl-C again cuts them)"
+        context.view.say(f"  teacher            stopping, {wait}; {KEPT}")
+
+    finished = _bounded(context, total, shown.finished)
+    if config.run_seconds is not None:
+        late = TeacherError(f"teacher.run_seconds {config.run_seconds:g} are over", next_step=KEPT)
+        asyncio.get_running_loop().call_later(config.run_seconds, stopping, late)
+    with stopping.on_interrupt(interrupted):
+        async with TeacherClient(endpoint, config, announce) as client:
+            return await converse(dialogues, rows, client, asking, journal, observe, finished, stopping)
+
+
+def _bounded(context: RunContext, total: int, shown: Callable[[Dialogue], None]) -> Callable[[Dialogue], None]:
+    """`shown`, which then raises where more of `total` dialogues failed than may."""
+    share, failed = context.config.reflections.max_failed_share, 0
+
+    def finished(dialogue: Dialogue) -> None:
+        nonlocal failed
+        shown(dialogue)
+        failed += dialogue.failed
+        if dialogue.failed and failed > share * total:
+            raise TeacherError(
+                f"{failed} of {total} rows failed (the last: {dialogue.reason})",
+                f"at most {share:.0%} (reflections.max_failed_share)",
+                KEPT,
+            )
+
+    return finished
 
 
 def _endpoint(config: TeacherConfig, teacher: Teacher, log: Path) -> contextlib.AbstractContextManager[Endpoint]:

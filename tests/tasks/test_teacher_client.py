@@ -16,8 +16,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from tasks.teacher import retries
-from tasks.teacher.client import Answer, RequestFailed, TeacherClient
+from tasks.teacher.client import Answer, TeacherClient
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
+from tasks.teacher.failures import RequestFailed
 from tests import chat_replies
 from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.errors import TeacherError
@@ -167,7 +168,6 @@ def test_a_refusal_of_the_first_request_stops_all_after_one(httpserver: HTTPServ
     ("body", "kind"),
     [
         ("<html>Welcome</html>", "text/html"),
-        ("{not json", "application/json"),
         ('{"detail": "hello"}', "application/json"),
         ('{"choices": []}', "application/json"),
         ('{"choices": [{"message": {"role": "assistant"}}]}', "application/json"),
@@ -271,7 +271,7 @@ def test_the_key_is_in_no_repr_log_or_message(
     serve(httpserver, completion(), refusal(401, f"Incorrect API key provided: {KEY}"), Response(f"<b>{KEY}</b>"))
     results = ask(httpserver, count=3, concurrency=1)
     out, err = capfd.readouterr()
-    told = [repr(Endpoint("http://h/v1", "m", KEY)), caplog.text, out, err, *map(str, results), *map(repr, results)]
+    told = [repr(Endpoint("http://h/v1", "m", (KEY,))), caplog.text, out, err, *map(str, results), *map(repr, results)]
     assert not any(KEY in text for text in told)
     assert "[key]" in str(results[1])
 
@@ -285,7 +285,7 @@ def test_a_base_url_that_is_none_is_refused(url: str) -> None:
 def test_a_missing_key_is_named_and_this_machine_needs_none() -> None:
     with pytest.raises(TeacherError, match="environment variable MY_KEY is not set"):
         remote_endpoint(TeacherConfig(base_url="https://api.example.org/v1", api_key_env="MY_KEY"), {"MY_KEY": " "})
-    assert remote_endpoint(TeacherConfig(base_url="http://127.0.0.1:8000/v1"), {}).key == ""
+    assert remote_endpoint(TeacherConfig(base_url="http://127.0.0.1:8000/v1"), {}).keys == ()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ SHORT_TRACE = "short trace"
 LONG_TRACE = "long trace"
 LEAKED_HINT = "leaked hint"
 REQUEST_FAILED = "request failed"
+REQUEST_REFUSED = "request refused"
 REASONS = (
     WRONG_VERDICT,
     NO_VERDICT,
@@ -40,6 +41,7 @@ REASONS = (
     LONG_TRACE,
     LEAKED_HINT,
     REQUEST_FAILED,
+    REQUEST_REFUSED,
 )
 """How a reason begins; details may follow after a colon."""
 
@@ -145,9 +147,18 @@ class Dialogue:
             return heard._judged(extract_trace(reply, titles))
         return heard._hinted(reply.answer)
 
-    def fail(self, why: str) -> Dialogue:
-        """The state after a request that could not be answered: rejected, with the reason."""
-        return replace(self, status="rejected", reason=f"{REQUEST_FAILED}: {why}")
+    def fail(self, why: str, *, transient: bool = True) -> Dialogue:
+        """The state after a request that could not be answered: rejected, with the reason.
+
+        Args:
+            transient: the way failed, so that another run may ask again; else the endpoint refused the request itself.
+        """
+        return self._rejected(f"{REQUEST_FAILED if transient else REQUEST_REFUSED}: {why}")
+
+    @property
+    def failed(self) -> bool:
+        """True where the dialogue ended because the way to the teacher failed."""
+        return self.reason.startswith(f"{REQUEST_FAILED}:")
 
     def _titles(self) -> tuple[str, ...]:
         """The titles as they came and as the teacher saw them: what they say is no verdict."""
@@ -167,12 +178,12 @@ class Dialogue:
 
     def _judged(self, trace: str) -> Dialogue:
         words = len(trace.split())
+        if words > self.rules.max_trace_words:
+            return replace(self, trace=trace)._rejected(f"{LONG_TRACE}: {words} words")
         leaked = mentions_hint(trace)
         judged = replace(self, trace=trace, leaked=leaked)
         if words < self.rules.min_trace_words:
             return judged._rejected(f"{SHORT_TRACE}: {words} words")
-        if words > self.rules.max_trace_words:
-            return judged._rejected(f"{LONG_TRACE}: {words} words")
         if leaked and not self.rules.train_on_leaked:
             return judged._rejected(LEAKED_HINT)
         return replace(judged, status="accepted")

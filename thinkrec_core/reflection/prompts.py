@@ -6,6 +6,7 @@ Change a word here and PROMPT_VERSION with it: the version is stored beside ever
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -112,6 +113,7 @@ def _asked(case: Case, style: Style) -> str:
     return f"{history}\n\nWill the user like {quoted(case.title)}{about}? {ASK[style]}"
 
 
+@functools.lru_cache(maxsize=65536)
 def quoted(text: str) -> str:
     """`text` between double quotes, on one line, without anything that could close them or act as a chat token.
 
