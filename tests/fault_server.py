@@ -86,14 +86,20 @@ class Server:
         self.rejected_keys = set(plan.get("rejected_keys", []))
         self.limited_keys = set(plan.get("limited_keys", []))
         self.times: defaultdict[str, int] = defaultdict(int)
+        self.said: dict[str, str] = {}
         self.account = Account()
 
-    def next_fault(self, item: str) -> str:
-        """What happens to this request about `item`."""
+    def next_fault(self, item: str, request: str) -> str:
+        """What happens to this `request` about `item`; one that got an answer before gets the same again."""
+        if request in self.said:
+            return self.said[request]
         time = self.times[item]
         self.times[item] += 1
         faults = self.faults.get(item, self.default)
-        return faults[time] if time < len(faults) else "right"
+        fault = faults[time] if time < len(faults) else "right"
+        if fault in CONTENTS:
+            self.said[request] = fault
+        return fault
 
 
 class Connection(asyncio.Protocol):
@@ -143,7 +149,7 @@ class Connection(asyncio.Protocol):
         if key in self.server.rejected_keys or key in self.server.limited_keys:
             fault = "401" if key in self.server.rejected_keys else "429_after"
         else:
-            fault = self.server.next_fault(item)
+            fault = self.server.next_fault(item, request)
         await asyncio.sleep(self.server.delay)
         if fault in REFUSALS:
             account.refused += 1

@@ -69,3 +69,9 @@ def table(folder: Path) -> list[dict[str, Any]]:
 def summary(folder: Path) -> dict[str, Any]:
     """Their counts."""
     return dict(json.loads((folder / "summary.json").read_text()))
+
+
+def reflect_once(root: Path, url: str, count: int, concurrency: int) -> None:
+    """One run of the stage, for a process that may be killed."""
+    teacher = {"concurrency": concurrency, "requests_per_minute": 1_000_000}
+    distil(context_of(ArtifactStore(root), url, teacher=teacher), count)

@@ -18,7 +18,7 @@ class RequestFailed(Exception):
 
     Attributes:
         transient: the way failed, not the request: it is worth asking again later.
-        own: the request was never sent, for a reason of its own.
+        own: the request was not sent, for a reason of its own.
         next_step: what to do where every request fails like this one.
     """
 
@@ -35,7 +35,7 @@ def request_failed(error: Exception, tries: int, endpoint: Endpoint, config: Tea
     """`error` of the client library, or of the limits around it, as a RequestFailed."""
     return RequestFailed(
         endpoint.redacted(_told(error, tries, config)),
-        transient=is_transient(error) or isinstance(error, NoKeyInTime),
+        transient=is_transient(error) or isinstance(error, NoKeyInTime | TooDear),
         own=isinstance(error, TooDear),
         next_step=_next_step(error, config),
     )
