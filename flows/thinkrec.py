@@ -15,6 +15,7 @@ from flows.run import open_run
 from flows.summary import summarise
 from tasks.cluster_users import cluster_users
 from tasks.collect_wrong import collect_wrong_predictions
+from tasks.condense_keywords import condense_keywords
 from tasks.distil_reflections import distil_reflections
 from tasks.evaluate import evaluate
 from tasks.prepare_data import prepare_data
@@ -42,6 +43,8 @@ def thinkrec(
     config = load_config(preset, overrides, snapshot)
     with open_run(preset, config) as run:
         data = run(prepare_data)
+        if config.data.keywords == "teacher":
+            data = run(condense_keywords, data)
         encoder = run(train_encoder, data)
 
         # The student errs, and the teacher explains the errors.

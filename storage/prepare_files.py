@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage import prepare_sql as sql
-from storage.readers.raw import SPLITS
-from storage.schemas import INTERACTIONS, ITEMS, SAMPLES
+from storage.readers.raw import DESCRIPTION, SPLITS
+from storage.schemas import DESCRIPTIONS, INTERACTIONS, ITEMS, SAMPLES
 from storage.tables import write_table
 
 BATCH = 200_000
@@ -69,6 +69,8 @@ class Histories:
 def write_prepared(database: duckdb.DuckDBPyConnection, histories: Histories, folder: Path) -> None:
     """Write the five tables out of `samples`, `users`, `items` and `raw_items`."""
     write_table(folder / "items.parquet", database.sql(sql.ITEMS).to_arrow_table(), ITEMS)
+    if DESCRIPTION in database.sql("FROM raw_items").columns:
+        write_table(folder / "descriptions.parquet", database.sql(sql.DESCRIPTIONS).to_arrow_table(), DESCRIPTIONS)
     names = {}
     for table, column, idx in (("users", "user_id", "user_idx"), ("items", "item_id", "item_idx")):
         found = database.sql(f"SELECT {column} FROM {table} ORDER BY {idx}").to_arrow_table()

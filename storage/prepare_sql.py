@@ -165,6 +165,12 @@ ITEMS = """
 SELECT item_idx, item_id, title, keywords FROM items JOIN raw_items USING (item_id) ORDER BY item_idx
 """
 
+DESCRIPTIONS = """
+SELECT item_idx, description FROM items JOIN raw_items USING (item_id) WHERE description <> '' ORDER BY item_idx
+"""
+
+WITH_KEYWORDS = "SELECT count(*) FROM items JOIN raw_items USING (item_id) WHERE keywords <> ''"
+
 PER_SPLIT = """
 SELECT split, count(*) AS rows, CAST(sum(label) AS BIGINT) AS positives, count(DISTINCT user_idx) AS users,
        count(DISTINCT item_idx) AS items, CAST(count(*) FILTER (not_cold) AS BIGINT) AS warm,

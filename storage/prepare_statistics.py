@@ -46,6 +46,7 @@ def row_statistics(database: duckdb.DuckDBPyConnection, raw: RawData) -> dict[st
         "items_with_rows": items_with_rows,
         "items_without_interactions": raw.items.num_rows - items,
         "items_left_out": raw.items_left_out,
+        "items_with_keywords": _row(database, sql.WITH_KEYWORDS)[0],
         "density": round(rows / max(users_with_rows * items_with_rows, 1), 9),
         "splits": {split: splits[split] for split in SPLITS if split in splits},
         "one_class_users": _row(database, sql.ONE_CLASS)[0],

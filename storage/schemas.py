@@ -12,6 +12,7 @@ __all__ = [
     "CLUSTERS",
     "COSTED_REFERENCES",
     "COSTED_REFLECTIONS",
+    "DESCRIPTIONS",
     "ENCODER_SCORES",
     "INTERACTIONS",
     "ITEMS",
@@ -64,6 +65,16 @@ ITEMS = _schema(
         _column("keywords", pa.string(), "comma-separated genres or keywords; empty where unknown"),
     ],
 )
+
+DESCRIPTIONS = _schema(
+    "descriptions",
+    1,
+    [
+        _column("item_idx", pa.int32(), "1..I"),
+        _column("description", pa.string(), "what the source says about the item, cut; never empty"),
+    ],
+)
+"""Only where keywords are condensed from them."""
 
 SAMPLES = _schema(
     "samples",

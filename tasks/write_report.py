@@ -53,7 +53,7 @@ def write_report(
         values = ReportValues(
             config=context.config.model_dump(mode="json"),
             evaluation=_read(path(evaluation) / "rungs.json"),
-            data=_read_if(path(data) / "statistics.json", {}),
+            data=_statistics(path(data)),
             encoder=_read_if(path(encoder) / "metrics.json", {}),
             wrong=_read_if(path(wrong) / "summary.json", {}),
             reflections=_read_if(path(reflections) / "summary.json", {}),
@@ -84,6 +84,12 @@ def write_report(
         },
         settings={"config": context.config, "template": template_digest(TEMPLATE, *PARTS)},
     )
+
+
+def _statistics(data: Path) -> dict[str, Any]:
+    """Statistics of the data, and under `condensed` what the stage `keywords` did, where a run has it."""
+    found, condensed = (_read_if(data / name, {}) for name in ("statistics.json", "keywords.json"))
+    return {**found, "condensed": condensed} if condensed else dict(found)
 
 
 def _training(name: str, folder: Path) -> Training:

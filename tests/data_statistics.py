@@ -38,6 +38,7 @@ def statistics(**changes: Any) -> dict[str, Any]:
         "items_with_rows": 120,
         "items_without_interactions": 3,
         "items_left_out": 0,
+        "items_with_keywords": 100,
         "density": 0.025,
         "splits": {"train": split(1000), "valid": split(100), "test": split(100)},
         "one_class_users": 11,

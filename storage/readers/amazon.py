@@ -10,12 +10,17 @@ from pathlib import Path
 
 from storage.readers.files import Part
 from storage.readers.layout import GENRES, Layout
-from storage.readers.raw import ITEM, RATING, TIMESTAMP, TITLE, USER
+from storage.readers.raw import DESCRIPTION, ITEM, RATING, TIMESTAMP, TITLE, USER
 from thinkrec_core.errors import DataError
 
 OLD = {USER: ("reviewerID",), ITEM: ("asin",), RATING: ("overall",), TIMESTAMP: ("unixReviewTime",)}
 NEW = {USER: ("user_id",), ITEM: ("parent_asin", "asin"), RATING: ("rating",), TIMESTAMP: ("timestamp",)}
-META = {ITEM: ("parent_asin", "asin"), TITLE: ("title",), GENRES: ("categories", "category", "main_category")}
+META = {
+    ITEM: ("parent_asin", "asin"),
+    TITLE: ("title",),
+    GENRES: ("categories", "category", "main_category"),
+    DESCRIPTION: ("description",),
+}
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
 

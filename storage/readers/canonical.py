@@ -1,8 +1,8 @@
 """A folder with interactions.{parquet,csv,jsonl} and items.* in canonical column names.
 
 interactions: user_id, item_id, timestamp (seconds), rating or label (0/1; wins over rating), optional split.
-items: item_id, title, optional keywords (text) or genres ("A|B"). Other columns are ignored. Where a folder holds several
-formats of a table, the first of the list is read.
+items: item_id, title, optional keywords (text) or genres ("A|B"), optional description. Other columns are ignored.
+Where a folder holds several formats of a table, the first of the list is read.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from storage.readers.files import Part
 from storage.readers.layout import GENRES, Layout
-from storage.readers.raw import ITEM, KEYWORDS, LABEL, RATING, SPLIT, TIMESTAMP, TITLE, USER
+from storage.readers.raw import DESCRIPTION, ITEM, KEYWORDS, LABEL, RATING, SPLIT, TIMESTAMP, TITLE, USER
 from thinkrec_core.errors import DataError
 
 FORMATS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
 INTERACTION_NAMES = (USER, ITEM, TIMESTAMP, RATING, LABEL, SPLIT)
-ITEM_NAMES = (ITEM, TITLE, KEYWORDS, GENRES)
+ITEM_NAMES = (ITEM, TITLE, KEYWORDS, GENRES, DESCRIPTION)
 
 
 def detect(source: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +13,10 @@ from storage.assets import cache_folder
 from storage.file_digests import joint_digest, remembered_digest
 from storage.readers import columns
 from storage.readers.files import Part, tables
-from storage.readers.raw import ITEM, KEYWORDS, LABEL, RATING, SPLIT, TIMESTAMP, TITLE, USER, RawData
+from storage.readers.raw import DESCRIPTION, ITEM, KEYWORDS, LABEL, RATING, SPLIT, TIMESTAMP, TITLE, USER, RawData
 from storage.readers.rejected import Refusals, Rejected, refuse_late
 from thinkrec_core.errors import DataError
+from thinkrec_core.items.keywords import DESCRIPTION_LIMIT
 
 GENRES = "genres"
 DATE = "date"
@@ -50,17 +51,27 @@ def digest(layout: Layout) -> str:
         raise DataError(f"{error.filename} cannot be read ({error.strerror})", "a readable file") from None
 
 
-def read(layout: Layout, name: str, before: int | None = None, known: pa.Array | None = None) -> RawData:
+def read(
+    layout: Layout,
+    name: str,
+    before: int | None = None,
+    known: pa.Array | None = None,
+    descriptions: bool = False,
+) -> RawData:
     """The content of `layout`; the interactions are read and checked as they are asked for.
 
     Args:
         before: rows from this second on are rejected.
         known: items that rows may name beside those of `layout`.
+        descriptions: whether the items have their descriptions, cut to what a teacher is shown.
 
     Raises:
         DataError: a file or column is missing, or the items cannot be used.
     """
     rejected = Rejected()
+    if not descriptions:  # they are most of the bytes of a catalogue
+        wanted = {column: names for column, names in layout.items.columns.items() if column != DESCRIPTION}
+        layout = replace(layout, items=replace(layout.items, columns=wanted))
     items, left_out = _items(layout)
     own = items.column(ITEM).combine_chunks()
     known = own if known is None else pa.concat_arrays([own, known])
@@ -164,6 +175,10 @@ def _items(layout: Layout) -> tuple[pa.Table, int]:
         TITLE: columns.texts(table, title, file, required=True),
         KEYWORDS: _keywords(table, part, file, len(ids)),
     }
+    if DESCRIPTION in part.columns:
+        found = _found(table, part, DESCRIPTION)
+        texts = columns.texts(table, found, file, required=False) if found else pa.array([""] * len(ids), pa.string())
+        items[DESCRIPTION] = pc.utf8_slice_codeunits(texts, 0, DESCRIPTION_LIMIT)
     return pa.table(items), rows - len(ids)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from storage.readers.rejected import Rejected
 
 USER, ITEM, RATING, LABEL, TIMESTAMP, SPLIT = "user_id", "item_id", "rating", "label", "timestamp", "split"
-TITLE, KEYWORDS = "title", "keywords"
+TITLE, KEYWORDS, DESCRIPTION = "title", "keywords", "description"
 SNAPSHOT = "snapshot"
 SPLITS = ("train", "valid", "test")
 FILE_ROW = "file_row"
@@ -28,7 +28,8 @@ class RawData:
     `rejected` on the way."""
 
     items: pa.Table
-    """item_id string (unique, every item of `interactions` is there), title string, keywords string ("" if unknown)."""
+    """item_id string (unique, every item of `interactions` is there), title string, keywords string ("" if unknown),
+    and description string where it was asked for."""
 
     digest: str
     """sha256 of the source files."""

@@ -70,7 +70,7 @@ def configured_source(config: DataConfig, known: pa.Array | None = None) -> RawD
     if _is_data_set(config):
         return snapshots.read(Path(source))
     found = _layout(source, config.format, config.columns)
-    return layout.read(found, layout.name_of(source), before, known)
+    return layout.read(found, layout.name_of(source), before, known, config.keywords == "teacher")
 
 
 def configured_digest(config: DataConfig) -> str:

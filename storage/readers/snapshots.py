@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.assets import cache_folder
 from storage.file_digests import joint_digest, remembered_digest
-from storage.readers.raw import ITEM, SNAPSHOT, RawData
+from storage.readers.raw import DESCRIPTION, ITEM, SNAPSHOT, RawData
 from storage.readers.rejected import Rejected
 from thinkrec_core.errors import DataError
 
@@ -118,7 +119,10 @@ def read(dataset: Path) -> RawData:
 def newest_items(snapshots: list[Snapshot]) -> pa.Table:
     """The items of `snapshots`, each once, as the newest of them describes it."""
     tables = [pq.read_table(snapshot.folder / "items.parquet") for snapshot in reversed(snapshots)]
-    everything = pa.concat_tables(tables)
+    everything = pa.concat_tables(tables, promote_options="default")
+    if DESCRIPTION in everything.column_names:  # an older snapshot may have none
+        texts = pc.fill_null(everything.column(DESCRIPTION), "")
+        everything = everything.drop_columns([DESCRIPTION]).append_column(DESCRIPTION, texts)
     place = pa.array(np.arange(everything.num_rows))
     first = pa.table({ITEM: everything.column(ITEM), "place": place}).group_by(ITEM).aggregate([("place", "min")])
     return everything.take(first.column("place_min").combine_chunks().sort())

@@ -1,8 +1,8 @@
 """Any CSV, TSV, Parquet or JSON lines table given a mapping of columns.
 
 `source` is one file, whose items then need a title column in it, or a folder with interactions.* and items.*. The mapping
-names user, item, rating or label, timestamp, and optionally split, title, genres, keywords; what it does not name is looked for
-under the canonical name.
+names user, item, rating or label, timestamp, and optionally split, title, genres, keywords, description; what it does not
+name is looked for under the canonical name.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from storage.readers import canonical
 from storage.readers.layout import GENRES, Layout
-from storage.readers.raw import ITEM, KEYWORDS, LABEL, RATING, SPLIT, TIMESTAMP, TITLE, USER
+from storage.readers.raw import DESCRIPTION, ITEM, KEYWORDS, LABEL, RATING, SPLIT, TIMESTAMP, TITLE, USER
 from thinkrec_core.errors import DataError
 
 WORDS = {
     "user": USER, "item": ITEM, "rating": RATING, "label": LABEL, "timestamp": TIMESTAMP, "split": SPLIT, "title": TITLE,
-    "genres": GENRES, "keywords": KEYWORDS,
+    "genres": GENRES, "keywords": KEYWORDS, "description": DESCRIPTION,
 }  # fmt: skip
 
 

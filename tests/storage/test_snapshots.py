@@ -134,6 +134,16 @@ def test_items_of_earlier_snapshots_are_known_and_the_newest_texts_count(grown: 
     assert (titles["i0"], titles["i1"], len(titles)) == ("Title i0", "Renamed", 10)
 
 
+def test_descriptions_are_kept_where_they_are_asked_for(grown: Path, tmp_path: Path) -> None:
+    third = export(tmp_path / "three", [("new", "i0", 5, 300 * DAY)])
+    (third / "items.csv").write_text("item_id,title,description\ni0,Zero," + "long " * 300 + "\n")
+    append(third, grown, keywords="teacher")
+    items = configured_source(DataConfig(source=str(grown))).items.to_pylist()
+    texts = {row["item_id"]: row["description"] for row in items}
+    assert (texts.pop("i0"), set(texts.values())) == ("long " * 200, {""})
+    assert "description" not in configured_source(DataConfig(source=str(third))).items.column_names
+
+
 def test_rejected_rows_stay_visible(grown: Path, tmp_path: Path) -> None:
     bad = export(tmp_path / "bad", [("x", "i0", 5, 300 * DAY), ("x", "i1", 2, 301 * DAY)])
     with (bad / "interactions.csv").open("a") as handle:

@@ -124,6 +124,10 @@ class DataConfig(Frozen):
     published: PublishedSizes | None = None
     """Sizes to compare with; a difference is a warning in the data report."""
 
+    keywords: Literal["source", "teacher"] = "source"
+    """`source`: genres, categories or keywords as they are; `teacher`: a stage of its own in which `teacher` condenses
+    descriptions, and lists of more than ten categories, to at most ten keywords."""
+
     valid_fraction: float = Field(0.1, gt=0, lt=0.5)
     """Share of rows for validation (per user or of all rows by time)."""
 

@@ -90,9 +90,16 @@ def _facts(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Users with one class in all their rows", text(statistics["one_class_users"])),
         ("Rows that share their second with another of the user", text(statistics["burst_rows"])),
         ("Most rows of a user in one second", text(statistics["longest_burst"])),
+        (
+            "Items with genres or keywords of the source",
+            f"{statistics['items_with_keywords']:,} of {statistics['items']:,}",
+        ),
         ("Items that nobody met", text(statistics["items_without_interactions"])),
         ("Rows of the item file left out", text(statistics["items_left_out"])),
     ]
+    if condensed := statistics.get("condensed"):
+        told = f"{condensed['condensed']:,} of {condensed['asked']:,} asked for, by {condensed['model']}"
+        facts.append(("Keywords condensed from descriptions", told))
     if (users, items) != (statistics["users"], statistics["items"]):
         facts.append(("Ids of users and items", f"{statistics['users']:,} and {statistics['items']:,}"))
     return facts

@@ -58,6 +58,12 @@ def test_good_data_warn_of_nothing() -> None:
     assert history_figure({}) == ""
 
 
+def test_condensed_keywords_name_their_teacher() -> None:
+    section = data_section(statistics(condensed={"asked": 1200, "condensed": 1100, "model": "m"}))
+    assert section is not None
+    assert ("Keywords condensed from descriptions", "1,100 of 1,200 asked for, by m") in section.facts
+
+
 def test_ids_without_rows_are_told() -> None:
     section = data_section(statistics(users=500))
     assert section is not None
