@@ -26,8 +26,9 @@ from storage.store import ArtifactRef, Draft
 from storage.tables import read_table, write_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
-from tasks.teacher.client import RequestFailed, TeacherClient
+from tasks.teacher.client import TeacherClient
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
+from tasks.teacher.failures import RequestFailed
 from tasks.teacher.reflecting import OPERATIONAL, Teacher
 from tasks.teacher.server import local_teacher
 from thinkrec_core.config.reflections import JOURNAL, TeacherConfig
@@ -66,7 +67,11 @@ def condense_keywords(context: RunContext, data: ArtifactRef) -> ArtifactRef | S
         items = read_table(folder / "items.parquet", ITEMS)
         asked = _items_to_ask(items.to_pylist(), folder)
         answers = _Answers(config, Journal.of(context.store.root, f"{teacher.name}-keywords"), teacher.name)
-        with answers.journal.one_asker():
+
+        def waiting() -> None:
+            context.view.say("  teacher            another run asks it; this one waits, and then uses its answers")
+
+        with answers.journal.one_asker(waiting):
             missing = [item for item in asked if answers.kept(item) is None]
             failed: list[Asked] = []
             if missing and config.base_url != JOURNAL:
@@ -92,7 +97,11 @@ def condense_keywords(context: RunContext, data: ArtifactRef) -> ArtifactRef | S
         tracker.metrics(counts)
         context.view.say(f"  keywords           {condensed:,} of {len(asked):,} descriptions condensed")
 
-    settings = {"model": teacher.name, "teacher": config.model_dump(mode="json", exclude=OPERATIONAL | {"style"})}
+    settings = {
+        "model": teacher.name,
+        "asked": config.base_url != JOURNAL,
+        "teacher": config.model_dump(mode="json", exclude=OPERATIONAL | {"style"}),
+    }
     return run_stage(context, "keywords", build, inputs={"data": data}, settings=settings)
 
 
