@@ -41,3 +41,15 @@ def check_reflections(config: ThinkRecConfig) -> None:
             "as many wrong predictions as accepted reflections, or more",
             "change one of them",
         )
+
+
+def check_batch(config: ThinkRecConfig) -> None:
+    """Refuse a teacher that is no endpoint which takes batches.
+
+    Raises:
+        ConfigError: it is the local one.
+    """
+    if config.teacher.base_url == LOCAL:
+        raise ConfigError(
+            "teacher.base_url is local, which takes no batches", "an endpoint's URL, or journal", "set teacher.base_url"
+        )

@@ -64,7 +64,7 @@ class Run:
         partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, target)
         tracker = self.context.tracker
-        for name, rung in summary["rungs"].items():
+        for name, rung in summary.get("rungs", {}).items():
             tracker.metrics({f"{name}/{figure}": rung[figure] for figure in ("auc", "uauc")})
         cached = sorted(name for name, stage in summary["stages"].items() if stage["status"] == "cached")
         tracker.tags({"thinkrec.cached": ", ".join(cached) or "none", "thinkrec.summary": str(target)})

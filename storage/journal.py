@@ -39,9 +39,13 @@ class Entry:
 
 
 def request_key(request: Mapping[str, Any]) -> str:
-    """sha256 of `request` as canonical JSON: sorted keys, no spaces, ASCII."""
-    text = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """sha256 of `request` as canonical JSON."""
+    return hashlib.sha256(canonical_json(request).encode()).hexdigest()
+
+
+def canonical_json(request: Mapping[str, Any]) -> str:
+    """`request` as JSON with sorted keys, no spaces, in ASCII."""
+    return json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 class Journal:

@@ -16,6 +16,7 @@ __all__ = [
     "ENCODER_SCORES",
     "INTERACTIONS",
     "ITEMS",
+    "JOURNAL",
     "PREDICTIONS",
     "REFERENCES",
     "REFLECTIONS",
@@ -168,6 +169,27 @@ _COSTS = [
 COSTED_REFLECTIONS = _schema("reflections_with_costs", 1, [*REFLECTIONS, *_COSTS])
 COSTED_REFERENCES = _schema("reference_traces_with_costs", 1, [*REFERENCES, *_COSTS])
 """With what the answers took, which differs between equal runs."""
+
+JOURNAL = _schema(
+    "journal",
+    1,
+    [
+        _column("key", pa.string(), "sha256 of the text in request"),
+        _column("model", pa.string(), "model name of the teacher"),
+        _column("round", pa.int32(), "round of the dialogue, from 1"),
+        _column("request", pa.string(), "model, round, messages and parameters as canonical JSON; names no user"),
+        _column("content", pa.string(), "answer of the teacher as it came"),
+        _column("reasoning_content", pa.string(), "its thinking, under this name; empty if none"),
+        _column("reasoning", pa.string(), "its thinking, under that name; empty if none"),
+        _column("unreadable", pa.string(), "start of a body that was no chat completion; else empty"),
+        _column("finish_reason", pa.string(), "as the server told it"),
+        _column("prompt_tokens", pa.int64(), "as the server counted; 0 where it did not"),
+        _column("completion_tokens", pa.int64(), "as the server counted; 0 where it did not"),
+        _column("seconds", pa.float64(), "latency of the try that was answered"),
+        _column("attempts", pa.int32(), "tries of the request"),
+    ],
+)
+"""A journal to hand on: each answer with the request that it answers."""
 
 CLUSTERS = _schema(
     "clusters",

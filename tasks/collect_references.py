@@ -45,7 +45,7 @@ def collect_references(
         cases = reference_cases(context.store.path(data), split, rows, config.llm.max_history, config.seed)
         with Calls(draft.telemetry / "requests.jsonl", tracker) as calls:
             dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
-        summary = write_outcome(draft, cases, dialogues, teacher, calls)
+        summary = write_outcome(draft, cases, dialogues, teacher, calls, config.teacher.price)
         tracker.metrics({name: summary[name] for name in FIGURES})
         tracker.artifact(draft.path / "summary.json")
 

@@ -36,7 +36,7 @@ def distil_reflections(context: RunContext, wrong: ArtifactRef) -> ArtifactRef |
         cases = wrong_cases(context.store.path(wrong))
         with Calls(draft.telemetry / "requests.jsonl", tracker) as calls:
             dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
-        summary = write_outcome(draft, cases, dialogues, teacher, calls)
+        summary = write_outcome(draft, cases, dialogues, teacher, calls, config.teacher.price)
         tracker.metrics({name: summary[name] for name in FIGURES})
         tracker.artifact(draft.path / "summary.json")
         if summary["accepted"] < config.reflections.min_accepted:

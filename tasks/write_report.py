@@ -14,18 +14,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from storage.schemas import REFLECTIONS
 from storage.store import ArtifactRef, Draft
-from storage.tables import read_table
 from storage.tracking import StageTracker
+from tasks.sample_traces import sample_traces
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.errors import StoreError
 from thinkrec_core.report.render import PARTS, TEMPLATE, render_report
 from thinkrec_core.report.templates import template_digest
 from thinkrec_core.report.values import ReportValues, Training
-
-ACCEPTED_TRACES, REJECTED_TRACES = 3, 2
-"""Sample reflections on the page."""
 
 
 @task(name="report", cache_policy=NO_CACHE)
@@ -57,7 +53,7 @@ def write_report(
             encoder=_read_if(path(encoder) / "metrics.json", {}),
             wrong=_read_if(path(wrong) / "summary.json", {}),
             reflections=_read_if(path(reflections) / "summary.json", {}),
-            traces=_sample_traces(path(reflections) / "reflections.parquet"),
+            traces=sample_traces(path(reflections)),
             general=_training("general", path(general)),
             experts=[_training(ref.stage.replace("_", " "), path(ref)) for ref in experts],
             clusters=_read_if(path(clusters) / "clusters.json", {}),
@@ -97,16 +93,6 @@ def _training(name: str, folder: Path) -> Training:
     text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
     records = [json.loads(line) for line in text.splitlines() if line.strip()]
     return Training(name, _read_if(folder / "training.json", {}), records)
-
-
-def _sample_traces(path: Path) -> list[dict[str, Any]]:
-    """The first accepted and the first rejected reflections, by row."""
-    if not path.is_file():
-        return []
-    columns = ["row", "label", "verdict", "rounds", "accepted", "reason", "trace"]
-    rows = sorted(read_table(path, REFLECTIONS, columns).to_pylist(), key=lambda row: int(row["row"]))
-    accepted = [row for row in rows if row["accepted"]][:ACCEPTED_TRACES]
-    return accepted + [row for row in rows if not row["accepted"]][:REJECTED_TRACES]
 
 
 def _read(path: Path) -> Any:

@@ -11,6 +11,7 @@ from tasks.teacher.conversations import Call
 from tasks.view import View
 from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.reflection.dialogue import Dialogue
+from thinkrec_core.report.words import money
 
 LINE_SECONDS = 15.0
 """Between two lines where there is no terminal to draw a bar on."""
@@ -20,7 +21,7 @@ class Progress:
     """Counts of the dialogues of one stage.
 
     Args:
-        config: concurrency is used.
+        config: concurrency and the price are used.
         dialogues: all of the stage; those that the journal finished count as done from the start.
         show: called with (done, note) after every change.
         clock: seconds; for tests.
@@ -59,7 +60,8 @@ class Progress:
     def note(self) -> str:
         """In flight, rejected, spent now."""
         flying = min(self._config.concurrency, self._status["open"])
-        spent = f"{self._prompt_tokens + self._completion_tokens:,} tokens"
+        tokens, price = (self._prompt_tokens, self._completion_tokens), self._config.price
+        spent = money(price.cost(*tokens)) if price else f"{sum(tokens):,} tokens"
         return f"in flight {flying}, rejected {self._status['rejected']}, spent {spent}"
 
     def line(self) -> str:

@@ -13,7 +13,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from storage.schemas import COSTED_REFERENCES, REFERENCES, REFLECTIONS, SAMPLES
+from storage.journal_table import export_journals, import_journal
+from storage.schemas import COSTED_REFERENCES, REFERENCES, SAMPLES
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tables import read_table, write_table
 from storage.tracking import NullTracker
@@ -58,8 +59,10 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def collect(tmp_path: Path, data: Path, server: HTTPServer, rows: int, **teacher: Any) -> tuple[RunContext, Path]:
-    store = ArtifactStore(tmp_path / "store")
+def collect(
+    tmp_path: Path, data: Path, server: HTTPServer, rows: int, home: str = "store", **teacher: Any
+) -> tuple[RunContext, Path]:
+    store = ArtifactStore(tmp_path / home)
     values = {"teacher": {"base_url": server.url_for("/v1"), "model": "m", **teacher}, "reflections": {"max_rounds": 2}}
     context = RunContext(ThinkRecConfig.model_validate(values), store, NullTracker(), View())
     ref = store.find("data", "k")
@@ -122,6 +125,25 @@ def test_the_journal_alone_finishes_what_it_holds_and_rejects_the_rest(
     assert not any("journal" in row["reason"] for row in read_table(whole / name, REFERENCES).to_pylist())
 
 
+def test_a_handed_on_journal_answers_everything_without_a_key(
+    tmp_path: Path,
+    data: Path,
+    httpserver: HTTPServer,
+    bodies: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("THINKREC_TEACHER_API_KEY", raising=False)
+    _, folder = collect(tmp_path, data, httpserver, 6)
+    exported = export_journals(tmp_path / "store", tmp_path / "journal.parquet")
+    asked = len(bodies)
+    assert (exported.answers, import_journal(tmp_path / "given", tmp_path / "journal.parquet").added) == (asked, asked)
+    # The host does not exist, and there is no key: nothing is asked.
+    _, given = collect(tmp_path, data, httpserver, 6, "given", base_url="https://teacher.invalid/v1")
+    name = "reference_traces.parquet"
+    assert (given / name).read_bytes() == (folder / name).read_bytes()
+    assert len(bodies) == asked
+
+
 def test_the_student_and_the_teacher_see_equally_much_history(data: Path) -> None:
     short = reference_cases(data, "test", 20, 2, 7)
     long = reference_cases(data, "test", 20, 10, 7)
@@ -136,9 +158,8 @@ def test_a_split_without_rows_is_refused(data: Path) -> None:
         reference_cases(data, "valid", 5, 10, 7)
 
 
-@pytest.mark.parametrize("place", ["", "telemetry"])
 def test_a_training_refuses_reference_traces(
-    tmp_path: Path, data: Path, httpserver: HTTPServer, bodies: list[dict[str, Any]], place: str
+    tmp_path: Path, data: Path, httpserver: HTTPServer, bodies: list[dict[str, Any]]
 ) -> None:
     _, folder = collect(tmp_path, data, httpserver, 3)
     folders = write_world(tmp_path / "other", tiny_world())
@@ -161,10 +182,11 @@ def test_a_training_refuses_reference_traces(
     # Under the name of a training's table, and even with its columns alone, it is still no such table.
     renamed = tmp_path / "renamed"
     renamed.mkdir()
-    shutil.copy(folder / place / "reference_traces.parquet", renamed / "reflections.parquet")
-    with pytest.raises(StoreError, match="has columns"):
-        read_table(renamed / "reflections.parquet", REFLECTIONS)
+    for place in (folder, folder / "telemetry"):
+        shutil.copy(place / "reference_traces.parquet", renamed / "reflections.parquet")
+        with pytest.raises(StoreError, match="has columns"):
+            open_workbench(job.model_copy(update={"reflections": renamed}))
     table = read_table(folder / "reference_traces.parquet", REFERENCES)
     pq.write_table(table.drop_columns(["split"]), renamed / "reflections.parquet")
     with pytest.raises(StoreError, match="is table b'reference_traces'"):
-        read_table(renamed / "reflections.parquet", REFLECTIONS)
+        open_workbench(job.model_copy(update={"reflections": renamed}))

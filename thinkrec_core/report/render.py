@@ -8,13 +8,14 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from thinkrec_core.report import data_section, tables, words
+from thinkrec_core.config.reflections import TeacherConfig
+from thinkrec_core.report import data_section, reflections, tables, words
 from thinkrec_core.report.licences import licences, limits
-from thinkrec_core.report.templates import template_environment
+from thinkrec_core.report.templates import STYLE, template_environment
 from thinkrec_core.report.values import ReportValues, Training
 
 TEMPLATE = "report.html.j2"
-PARTS = (data_section.TEMPLATE,)
+PARTS = (STYLE, data_section.TEMPLATE, reflections.SECTION)
 """Templates that it includes."""
 TRAINING_FACTS = ("best_step", "best_score", "select_by", "steps", "train_rows", "reasoning_rows", "truncation_rate")
 """Facts of a training that the page shows, where present."""
@@ -59,6 +60,8 @@ def _page(values: ReportValues) -> dict[str, Any]:
             }.items()
             if svg
         },
+        "taught": reflections.taught(values.reflections, TeacherConfig.model_validate(config["teacher"])),
+        "traces": values.traces,
         "trainings": [_training(training) for training in [*general, *experts]],
         "other_titles": [title for _, title in tables.OTHER_FIGURES],
         "data_section": data_section.data_section(values.data),

@@ -8,6 +8,8 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 PACKAGE = "thinkrec_core.report"
+STYLE = "style.html.j2"
+"""What pages include for their looks."""
 
 
 def template_environment() -> Environment:

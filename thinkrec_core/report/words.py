@@ -77,6 +77,16 @@ def count(value: int, noun: str) -> str:
     return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
+def percent(part: int, whole: int) -> str:
+    """ "71.9%", or a dash where there is no whole."""
+    return f"{part / whole:.1%}" if whole else NONE
+
+
+def money(value: float) -> str:
+    """An amount in the currency of the price table: "1,234.50", and below one four significant digits."""
+    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.4g}"
+
+
 def headline_rung(evaluation: Mapping[str, Any]) -> str | None:
     """The LLM rung that the headline speaks about; None if no LLM was scored."""
     return next((name for name in HEADLINES if name in evaluation["rungs"]), None)
