@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_artifacts, cli_compare, cli_data, cli_ladder, cli_reflections
+from flows import cli_artifacts, cli_compare, cli_data, cli_ladder, cli_reflections, cli_teacher
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_artifacts.app, name="artifacts")
 app.add_typer(cli_reflections.app, name="reflections")
+app.add_typer(cli_teacher.app, name="teacher")
 
 
 def _port(given: str | int) -> int:

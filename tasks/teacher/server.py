@@ -28,7 +28,14 @@ MOST_THREADS = 8
 
 @contextlib.contextmanager
 def local_teacher(config: TeacherConfig, model_path: Path, log: Path) -> Iterator[Endpoint]:
-    """The endpoint of a ready server of `model_path`; the server ends with the block, and with this process.
+    """The endpoint of a ready server, as `served_teacher` starts it."""
+    with served_teacher(config, model_path, log) as (endpoint, _):
+        yield endpoint
+
+
+@contextlib.contextmanager
+def served_teacher(config: TeacherConfig, model_path: Path, log: Path) -> Iterator[tuple[Endpoint, Child]]:
+    """A ready server of `model_path`: its endpoint and its process, which ends with the block, and with this process.
 
     `transformers serve` with continuous batching: without it, one request would be answered at a time. It takes the
     temperature of its first request for all, and has one global seed, so only temperature 0 repeats itself.
@@ -45,7 +52,7 @@ def local_teacher(config: TeacherConfig, model_path: Path, log: Path) -> Iterato
     port = _usable_port(config.port)
     with Child.start(_command(config, model_path, port), log, _environment(os.environ, config)) as server:
         _wait_until_ready(server, f"http://{HOST}:{port}/health", config)
-        yield Endpoint(f"http://{HOST}:{port}/v1", str(model_path))
+        yield Endpoint(f"http://{HOST}:{port}/v1", str(model_path)), server
 
 
 def _command(config: TeacherConfig, model_path: Path, port: int) -> list[str]:
