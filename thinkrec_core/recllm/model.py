@@ -72,7 +72,7 @@ class RecLLM(nn.Module):
         return LossSums(bce, self._answer_nll(hidden_BTH, batch))
 
     def score(self, batch: Batch) -> torch.Tensor:
-        """(B,) score of each example, prior included; fp32 from the last hidden state on."""
+        """(B,) score of each example, prior included; fp32 (fp64 in an fp64 model) from the last hidden state on."""
         return self.score_hidden(self.hidden(batch), batch)
 
     def score_hidden(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -106,7 +106,8 @@ class RecLLM(nn.Module):
         return hidden_BTH[rows_B, batch.answer_start_B]
 
     def _scores(self, last_BH: torch.Tensor) -> torch.Tensor:
-        logits_B2 = self._capped(F.linear(last_BH.float(), self.answer_rows_2H.float()))
+        dtype = torch.promote_types(last_BH.dtype, torch.float32)
+        logits_B2 = self._capped(F.linear(last_BH.to(dtype), self.answer_rows_2H.to(dtype)))
         logit_B = logits_B2[:, 0]
         if self.options.score == "yes_minus_no":
             logit_B = logit_B - logits_B2[:, 1]

@@ -40,7 +40,7 @@ def score_examples(
         if before_batch is not None:
             before_batch(chosen)
         batch = collate([examples[i] for i in chosen], pad_id, model.projector.n_tokens, with_answers=False)
-        scores[chosen] = model.score(batch.to(device)).float().cpu().numpy()
+        scores[chosen] = model.score(batch.to(device)).double().cpu().numpy()
         if progress is not None:
             progress(start + len(chosen))
     model.train(was_training)

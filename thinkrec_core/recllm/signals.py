@@ -31,6 +31,9 @@ SCALARS = (
 )
 """Names of a sample's scalars, in order. Shares of an empty history are .5."""
 
+OF_TARGET = [SCALARS.index(name) for name in ("encoder_logit", "item_bias", "log_item_count")]
+"""Scalars that depend on the target: zero in the user's slot, so that prompts of one user begin alike."""
+
 
 @dataclass(frozen=True)
 class EncoderTables:
@@ -87,14 +90,17 @@ class Signals:
     def slot_input(self, slot: Slot, scalars: Float32) -> Float32:
         """(F,) input of one slot.
 
-        The user and the target slot carry the scalars of the sample (S,); a history slot carries its item's bias and its
-        label (as +1/-1 in the place of the liked share) and zeros elsewhere.
+        The target slot carries the scalars of the sample (S,), the user slot those that are the same for every target; a
+        history slot carries its item's bias and its label (as +1/-1 in the place of the liked share) and zeros elsewhere.
         """
         table = self.user_vectors if slot.kind == "user" else self.item_vectors
         vector = table[slot.index]
         if not self.with_scalars:
             return vector
-        if slot.kind == "history":
+        if slot.kind == "user":
+            scalars = scalars.copy()
+            scalars[OF_TARGET] = 0.0
+        elif slot.kind == "history":
             scalars = np.zeros(len(SCALARS), np.float32)
             bias = SCALARS.index("item_bias")
             scalars[bias] = np.clip((self._tables.item_bias[slot.index] - self._mean[bias]) / self._std[bias], -5, 5)

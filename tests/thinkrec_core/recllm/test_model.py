@@ -123,7 +123,7 @@ def test_zeroed_slot_inputs_change_the_scores() -> None:
     tiny = tiny_recllm()
     batch = collate(made(tiny, "recommendation"), tiny.pieces.pad_id, 1, with_answers=False)
     zeroed = replace(batch, slot_inputs_SF=torch.zeros_like(batch.slot_inputs_SF))
-    assert float((tiny.model.score(batch) - tiny.model.score(zeroed)).abs().min()) > 1e-3
+    assert float((tiny.model.score(batch) - tiny.model.score(zeroed)).abs().min()) > 1e-4
 
 
 def test_gradients_reach_adapter_and_projector_through_the_soft_tokens() -> None:

@@ -71,12 +71,13 @@ def test_extreme_values_are_clipped() -> None:
     assert signals.scalars(other)[:, 0].tolist() == pytest.approx([5, -5, 0])
 
 
-def test_user_and_target_slots_carry_the_scalars_of_the_sample() -> None:
+def test_the_target_slot_carries_the_scalars_of_the_sample_and_the_user_slot_what_targets_share() -> None:
     signals = Signals(TABLES, TRAIN, with_scalars=True)
     scalars = signals.scalars(TRAIN)[1]
     assert signals.size == 2 + len(SCALARS)
+    shared = scalars * [name not in ("encoder_logit", "item_bias", "log_item_count") for name in SCALARS]
     np.testing.assert_array_equal(
-        signals.slot_input(Slot(0, "user", 2), scalars), np.concatenate([signals.user_vectors[2], scalars])
+        signals.slot_input(Slot(0, "user", 2), scalars), np.concatenate([signals.user_vectors[2], shared])
     )
     np.testing.assert_array_equal(
         signals.slot_input(Slot(0, "target", 1), scalars), np.concatenate([signals.item_vectors[1], scalars])
