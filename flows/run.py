@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 from flows.preflight import preflight
 from flows.views import current_view
 from storage.catalog import write_catalog
+from storage.crash_points import reached
+from storage.durable import write_whole
 from storage.home import runs_folder, store_root
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tracking import Tracker
@@ -60,9 +61,9 @@ class Run:
     def keep(self, summary: dict[str, Any]) -> dict[str, Any]:
         """`summary`, after it was written to runs/<name>.json in one piece and its figures were logged."""
         target = _run_file(self.context.store.root, self.name)
-        partial = target.with_suffix(".partial")
-        partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, target)
+        reached("run/computed")
+        write_whole(target, json.dumps(summary, indent=1) + "\n")
+        reached("run/kept")
         tracker = self.context.tracker
         for name, rung in summary.get("rungs", {}).items():
             tracker.metrics({f"{name}/{figure}": rung[figure] for figure in ("auc", "uauc")})
@@ -70,6 +71,7 @@ class Run:
         tracker.tags({"thinkrec.cached": ", ".join(cached) or "none", "thinkrec.summary": str(target)})
         tracker.artifact(target)
         write_catalog(self.context.store.root)
+        reached("run/catalogued")
         return summary
 
 

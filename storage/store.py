@@ -60,6 +60,9 @@ class Draft:
 
     path: Path
     scratch: Path
+    lock: int
+    """Descriptor of the key's lock. A child process that writes to the draft inherits it (`Child.start(held=...)`), so that
+    after a kill -9 of the run nobody builds the same key before the child is gone too."""
     manifest: dict[str, Any] = field(default_factory=dict)
     """Facts for the manifest beyond the store's own: rows, metrics, seeds."""
 
@@ -82,6 +85,7 @@ class ArtifactStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._verified: set[tuple[str, str]] = set()
+        self._held: dict[tuple[str, str], int] = {}
         try:
             for name in ("artifacts", "building", "scratch", "locks"):
                 (root / name).mkdir(parents=True, exist_ok=True)
@@ -142,7 +146,11 @@ class ArtifactStore:
         """Hold the lock of one key; the kernel frees it when the process dies."""
         with self._lock_file(f"{stage}-{key}") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+            self._held[stage, key] = handle.fileno()
+            try:
+                yield
+            finally:
+                del self._held[stage, key]
 
     @contextlib.contextmanager
     def in_use(self, alone: bool = False) -> Iterator[None]:
@@ -160,7 +168,7 @@ class ArtifactStore:
             yield
 
     def draft(self, stage: str, key: str) -> Draft:
-        """A new draft for `key`; call with the key's lock held.
+        """A new draft for `key`; call with the key's lock held by `locked`.
 
         Raises:
             StoreError: the disk refuses.
@@ -175,7 +183,7 @@ class ArtifactStore:
             except OSError:
                 shutil.rmtree(building, ignore_errors=True)
                 raise
-        return Draft(building, scratch)
+        return Draft(building, scratch, self._held[stage, key])
 
     def publish(self, draft: Draft, stage: str, key: str, facts: Mapping[str, Any]) -> ArtifactRef:
         """Make `draft` the artifact of `key`: fsync, manifest last, one rename, scratch removed.
@@ -249,13 +257,17 @@ class ArtifactStore:
             remove_whole(self.root, folder)
 
     def _sweep(self) -> None:
-        """Remove what dead processes left in building/: a draft whose key nobody has locked, and half-removed artifacts.
+        """Remove what dead processes left: drafts whose key nobody has locked, half-removed artifacts, scratch of the published.
 
         A process id would not do as a sign of life: in containers that share a store every run may have the same one.
         """
         for path in (self.root / "building").iterdir():
             owner = path.name.rpartition("-")[0]
             if path.is_dir() and (path.name.startswith(DOOMED) or not self._is_locked(owner)):
+                shutil.rmtree(path, ignore_errors=True)
+        for path in (self.root / "scratch").glob("*/*"):
+            stage, key = path.parent.name, path.name
+            if (self._folder(stage, key) / MANIFEST).is_file() and not self._is_locked(f"{stage}-{key}"):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _is_locked(self, name: str) -> bool:

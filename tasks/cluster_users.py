@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from safetensors.numpy import load_file, save_file
 
+from storage.crash_points import reached
 from storage.schemas import CLUSTERS, SAMPLES
 from storage.store import ArtifactRef, Draft
 from storage.tables import read_table, write_table
@@ -56,6 +57,7 @@ def cluster_users(
         train_rows = np.bincount(users.to_numpy(), minlength=len(vectors))[: len(vectors)]
 
         clusters = find_clusters(vectors, train_rows, experts, generator(seed, "clusters"))
+        reached("clusters/found")
         known = clusters.assignment >= 0
         per_cluster = np.bincount(
             clusters.assignment[known], weights=train_rows[known], minlength=clusters.count

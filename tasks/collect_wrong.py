@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from storage.crash_points import reached
 from storage.models import resolve_model
 from storage.rec_data import load_item_texts, load_samples
 from storage.schemas import WRONG
@@ -50,6 +51,7 @@ def collect_wrong_predictions(
         summary = summarise_wrong(train.label[rows], logits, chosen)
         if summary.warning:
             context.view.say(f"  warning: {summary.warning}")
+        reached("wrong_predictions/chosen")
         texts = load_item_texts(path(data))
         kept = rows[chosen]
         histories = [train.history(int(row), config.llm.max_history) for row in kept]

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from storage.crash_points import reached
 from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
@@ -36,6 +37,7 @@ def distil_reflections(context: RunContext, wrong: ArtifactRef) -> ArtifactRef |
         cases = wrong_cases(context.store.path(wrong))
         with Calls(draft.telemetry / "requests.jsonl", tracker) as calls:
             dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)
+        reached("reflections/held")
         summary = write_outcome(draft, cases, dialogues, teacher, calls, config.teacher.price)
         tracker.metrics({name: summary[name] for name in FIGURES})
         tracker.artifact(draft.path / "summary.json")

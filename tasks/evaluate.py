@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from storage.crash_points import reached
 from storage.models import resolve_model
 from storage.schemas import PREDICTIONS
 from storage.store import ArtifactRef, Draft
@@ -40,6 +41,7 @@ def evaluate(
 
         bench = ScoringBench(context, base, data, encoder, general, clusters, experts)
         scores = bench.scores(draft.scratch)
+        reached("evaluation/scored")
         table = bench.test_table
         label = table.column("label").to_numpy()
         rungs = evaluate_ladder(
@@ -58,6 +60,7 @@ def evaluate(
         predictions = draft.path / "predictions.parquet"
         draft.manifest["rows"] = write_table(predictions, columns, schema)
         explanations = bench.explanations(scores)
+        reached("evaluation/explained")
         (draft.path / "rungs.json").write_text(json.dumps(rungs, indent=1) + "\n")
         (draft.path / "explanations.json").write_text(json.dumps(explanations, indent=1) + "\n")
         for name, rung in rungs["rungs"].items():

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from storage.crash_points import reached
 from storage.prepare_folder import figures, prepare_into
 from storage.readers.registry import configured_digest
 from storage.store import ArtifactRef, Draft
@@ -32,6 +33,7 @@ def prepare_data(context: RunContext) -> ArtifactRef | State[ArtifactRef]:
 
     def build(draft: Draft, tracker: StageTracker) -> None:
         statistics = prepare_into(config, seed, draft.path)
+        reached("data/prepared")
         draft.manifest["rows"] = {split: values["rows"] for split, values in statistics["splits"].items()}
         for split in statistics["splits"]:
             tracker.dataset(draft.path / f"samples_{split}.parquet", f"samples_{split}", digest, split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +29,9 @@ class Child:
         self.log = log
 
     @classmethod
-    def start(cls, command: list[str], log: Path, env: Mapping[str, str] | None = None) -> Self:
+    def start(
+        cls, command: list[str], log: Path, env: Mapping[str, str] | None = None, held: Sequence[int] = ()
+    ) -> Self:
         """A running `command`, its output appended to `log`.
 
         Args:
@@ -37,6 +39,7 @@ class Child:
                 code 127 and a line in the log.
             log: file for standard output and error together; its folder is created.
             env: the whole environment; None inherits that of this process.
+            held: descriptors of locks that stay held until the supervisor and the child have ended.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         # By file and isolated: neither the working folder nor PYTHONPATH of the run can get in the supervisor's way.
@@ -49,6 +52,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=None if env is None else dict(env),
                 start_new_session=True,
+                pass_fds=held,
             )
         return cls(supervised, log)
 

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from storage.crash_points import reached
+from storage.durable import replace_whole
 from storage.encoder_data import read_content, read_sizes
 from storage.language_model import load_stacked, load_tokenizer
 from storage.models import ResolvedModel
@@ -174,5 +176,6 @@ class ScoringBench:
         values: Scores = compute()
         partial = scratch / f"{name}.partial.npy"
         np.save(partial, values)
-        partial.replace(path)
+        replace_whole(partial, path)
+        reached(f"evaluation/{name}.kept")
         return values

@@ -57,19 +57,25 @@ def run_stage(
     *,
     inputs: Mapping[str, ArtifactRef | str],
     settings: Mapping[str, Any],
+    parts: Mapping[str, str] | None = None,
 ) -> ArtifactRef | State[ArtifactRef]:
     """The artifact of stage `name`, from the store or built by `build(draft, tracker)`.
 
     Args:
         inputs: artifacts (by digest) or content hashes of outside files that the stage reads.
         settings: the config models and values that the stage uses, and nothing else: each becomes part of the key.
+        parts: digests of what the stage reads of an input, by the name of the input, where that is not all of it: they take
+            the place of the input's own digest in the key.
     """
     module = inspect.getmodule(build)
     if module is None:
         raise TypeError(f"build of stage {name} must be a function of a module")
     identity: dict[str, Any] = {
         "stage": name,
-        "inputs": {key: value if isinstance(value, str) else value.digest for key, value in inputs.items()},
+        "inputs": {
+            **{key: value if isinstance(value, str) else value.digest for key, value in inputs.items()},
+            **(parts or {}),
+        },
         "settings": {key: _plain(value) for key, value in settings.items()},
         "code": code_digest(module.__name__),
         "libraries": library_versions(module.__name__),

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from safetensors.numpy import save_file as save_arrays
 
+from storage.crash_points import reached
 from storage.encoder_data import read_examples, read_sizes
 from storage.schemas import ENCODER_SCORES
 from storage.store import ArtifactRef, Draft
@@ -59,6 +60,7 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
                 advance(completed=epoch.epoch, note=f"valid AUC {epoch.valid_auc:.4f}")
 
             fitted = fit_encoder(config, examples["train"], examples["valid"], sizes, seed, show)
+        reached("encoder/fitted")
         tracker.metric_batch(_curves(fitted))
         with view.progress("out-of-fold fits", config.prior_folds) as advance:
             train_logits = out_of_fold_logits(
@@ -69,6 +71,7 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
         for split, values in {"train": train_logits, **logits}.items():
             columns = {"row": np.arange(len(values), dtype=np.int32), "logit": values}
             write_table(draft.path / f"scores_{split}.parquet", columns, ENCODER_SCORES)
+        reached("encoder/scored")
         save_arrays(fitted.encoder.tables(), draft.path / "vectors.safetensors")
         weights = {name: value.detach().contiguous() for name, value in fitted.encoder.state_dict().items()}
         save_file(weights, draft.path / "weights.safetensors")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from storage.crash_points import reached
 from storage.models import ResolvedModel, resolve_model
+from storage.schemas import CLUSTERS
 from storage.store import ArtifactRef, Draft
+from storage.tables import read_table
 from storage.tracking import StageTracker
 from tasks.processes import Child
 from tasks.stage import RunContext, run_stage
@@ -88,7 +93,7 @@ def _train(
     def build(draft: Draft, tracker: StageTracker) -> None:
         job = _job(context, kind, base, inputs, cluster, draft)
         tracker.dataset(job.data / "samples_train.parquet", "samples_train", inputs["data"].digest, "training")
-        _run_worker(context, stage, job, tracker)
+        _run_worker(context, stage, job, tracker, [draft.lock])
         training = json.loads((draft.path / "training.json").read_text())
         best = training["best_score"]
         tracker.metrics({"best_score": best, "best_step": training["best_step"], "train_rows": training["train_rows"]})
@@ -117,7 +122,15 @@ def _train(
             "prompt": config.experts.prompt,
             "cluster": cluster,
         }
-    return run_stage(context, stage, build, inputs={**inputs, "model": base.digest}, settings=settings)
+    parts = {"clusters": _assignment_digest(context.store.path(inputs["clusters"]))} if "clusters" in inputs else {}
+    return run_stage(context, stage, build, inputs={**inputs, "model": base.digest}, settings=settings, parts=parts)
+
+
+def _assignment_digest(clusters: Path) -> str:
+    """sha256 of who is in which cluster: all that an expert reads, so that another router trains no expert again."""
+    table = read_table(clusters / "clusters.parquet", CLUSTERS, ["user_idx", "cluster"])
+    columns = (table.column(name).to_numpy().tobytes() for name in ("user_idx", "cluster"))
+    return hashlib.sha256(b"".join(columns)).hexdigest()
 
 
 def _job(
@@ -144,8 +157,13 @@ def _job(
     )
 
 
-def _run_worker(context: RunContext, stage: str, job: TrainingJob, tracker: StageTracker) -> None:
+def _run_worker(
+    context: RunContext, stage: str, job: TrainingJob, tracker: StageTracker, held: Sequence[int] = ()
+) -> None:
     """Run the worker to its end, showing its progress and logging its records.
+
+    Args:
+        held: locks that the worker keeps should this process be killed.
 
     Raises:
         ThinkRecError: what the worker found wrong.
@@ -159,13 +177,15 @@ def _run_worker(context: RunContext, stage: str, job: TrainingJob, tracker: Stag
     log = job.scratch / "worker.log"
     with (
         context.view.progress(f"training {stage}", total) as advance,
-        Child.start(_command(job, spec), log, _env()) as child,
+        Child.start(_command(job, spec), log, _env(), held) as child,
     ):
+        reached(f"{stage}/worker.started")
         while (code := child.poll()) is None:
             tail.read()
             advance(completed=tail.steps, note=tail.note)
             time.sleep(POLL_SECONDS)
         tail.read()
+    reached(f"{stage}/worker.ended")
     if code == 0:
         return
     failure = job.scratch / FAILURE

@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from storage.crash_points import reached
 from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.sample_traces import sample_traces
@@ -59,6 +60,7 @@ def write_report(
             clusters=_read_if(path(clusters) / "clusters.json", {}),
             explanations=_read_if(path(evaluation) / "explanations.json", []),
         )
+        reached("report/gathered")
         target = draft.path / "report.html"
         target.write_text(render_report(values), encoding="utf-8")
         tracker.artifact(target)

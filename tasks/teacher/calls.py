@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from storage.crash_points import reached
 from storage.tracking import StageTracker
 from tasks.teacher.conversations import Call
 
@@ -54,6 +55,7 @@ class Calls:
         row.reused += call.reused
         row.attempts += call.attempts
         row.seconds += call.seconds
+        reached("reflections/answered")
         if not call.reused:
             self._traces.submit(self._tracker.teacher_trace, record)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storage.crash_points import reached
 from storage.journal import Journal
 from storage.models import ResolvedModel, resolve_model
 from tasks.stage import RunContext
@@ -111,6 +112,7 @@ def reflect(context: RunContext, teacher: Teacher, cases: Cases, log: Path, obse
 
     with journal.one_asker(waiting):
         dialogues = replay_all(context.config, teacher, cases, journal, observe)
+        reached("reflections/replayed")
         open_ones = [index for index, dialogue in enumerate(dialogues) if dialogue.status == "open"]
         if config.base_url == JOURNAL:
             held = [dialogues[index].fail(NOT_KEPT) for index in open_ones]

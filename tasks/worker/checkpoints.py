@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
+from storage.crash_points import reached
+from storage.durable import sync_path, write_whole
 from thinkrec_core.recllm.training import LoopState
 
 LATEST = "latest.json"
@@ -21,9 +22,11 @@ def checkpoint_tag(state: LoopState) -> str:
 
 def point_to(folder: Path, tag: str, state: LoopState) -> None:
     """Make checkpoint `tag` of `folder` the one to resume from, then remove the older ones."""
-    partial = folder / (LATEST + ".partial")
-    partial.write_text(json.dumps({"tag": tag, "state": state.as_dict()}))
-    os.replace(partial, folder / LATEST)
+    reached("worker/checkpoint.saved")
+    for path in (folder / tag).rglob("*"):
+        sync_path(path)
+    write_whole(folder / LATEST, json.dumps({"tag": tag, "state": state.as_dict()}))
+    reached("worker/checkpoint.pointed")
     for old in folder.glob("step-*"):
         if old.name != tag:
             shutil.rmtree(old, ignore_errors=True)

@@ -34,3 +34,8 @@ class TrainingJob(Frozen):
     """Where the trained artifact goes."""
     scratch: Path
     """Where checkpoints and records live until the artifact is published."""
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that this training is."""
+        return self.kind if self.cluster is None else f"{self.kind}_{self.cluster}"

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from storage.crash_points import reached
+from storage.durable import replace_whole, write_whole
 from storage.language_model import save_trained
 from tasks.worker.build import Workbench, is_trainable, model_state, open_workbench
 from tasks.worker.engine import DeepSpeedEngine
@@ -44,7 +46,7 @@ def main() -> int:
         run_job(job)
     except ThinkRecError as error:
         failure = {"type": type(error).__name__, "args": [error.found, error.expected, error.next_step]}
-        (job.scratch / FAILURE).write_text(json.dumps(failure))
+        write_whole(job.scratch / FAILURE, json.dumps(failure))
         return 2
     return 0
 
@@ -59,6 +61,7 @@ def run_job(job: TrainingJob) -> None:
     torch.set_num_threads(engine_config.threads or max(1, (os.cpu_count() or 1) // ranks))
     device, dtype = device_and_dtype(job.config.llm.dtype)
     bench = open_workbench(job)
+    reached(f"{job.stage}/worker.opened")
     if engine_config.gradient_checkpointing:
         bench.model.causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     report: dict[str, Any] = {"phases": {}}
@@ -83,7 +86,8 @@ def run_job(job: TrainingJob) -> None:
         save_trained(job.output, bench.model.lm, bench.model.projector, bench.settings)  # type: ignore[arg-type]
         (job.output / "training.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
         _write_losses(job.scratch / EVENTS, job.output / "losses.jsonl")
-        (job.scratch / FINISHED).write_text("{}")
+        write_whole(job.scratch / FINISHED, "{}")
+        reached(f"{job.stage}/worker.saved")
 
 
 def device_and_dtype(wanted: str) -> tuple[torch.device, torch.dtype]:
@@ -167,12 +171,18 @@ def _run(
         if rank == 0:
             with events.open("a") as handle:
                 handle.write(json.dumps(values) + "\n")
+        reached(f"{job.stage}/{plan.name}.{'validated' if 'valid' in values else 'stepped'}")
 
     def keep_best(_: LoopState) -> None:
         if rank == 0:
             _save(model, best_file)
+        reached(f"{job.stage}/{plan.name}.improved")
 
-    hooks = Hooks(record, keep_best, lambda now: engine.save(folder, now))
+    def checkpoint(now: LoopState) -> None:
+        reached(f"{job.stage}/{plan.name}.checkpoint")
+        engine.save(folder, now)
+
+    hooks = Hooks(record, keep_best, checkpoint)
     state = run_phase(
         engine,
         phase,
@@ -186,7 +196,8 @@ def _run(
     engine.close()
     _load(model, best_file)
     if rank == 0:
-        (folder / FINISHED).write_text(json.dumps(state.as_dict()))
+        write_whole(folder / FINISHED, json.dumps(state.as_dict()))
+    reached(f"{job.stage}/{plan.name}.finished")
     return state
 
 
@@ -202,7 +213,7 @@ def _engine(
 def _save(model: Any, path: Path) -> None:
     partial = path.with_suffix(".partial")
     save_file(model_state(model), partial)
-    os.replace(partial, path)
+    replace_whole(partial, path)
 
 
 def _load(model: Any, path: Path) -> None:
@@ -228,9 +239,7 @@ def _rewind(events: Path, phase: str, step: int) -> None:
         # A validation record at `step` was written before the checkpoint of that step; a training record after it.
         if values["phase"] != phase or values["step"] < step or ("valid" in values and values["step"] <= step):
             kept.append(line)
-    partial = events.with_suffix(".partial")
-    partial.write_text("".join(line + "\n" for line in kept))
-    os.replace(partial, events)
+    write_whole(events, "".join(line + "\n" for line in kept))
 
 
 def _write_losses(events: Path, target: Path) -> None:

@@ -7,12 +7,12 @@ from flows.config_layers import field_names
 from flows.presets import preset_names, read_preset
 from thinkrec_core.errors import ConfigError
 
-GIVEN = {"data.source": "/data", "teacher.base_url": "http://127.0.0.1:8000/v1"}
+GIVEN = {"data.source": "/data", "llm.model": "/model", "teacher.base_url": "http://127.0.0.1:8000/v1"}
 
 
 def test_the_promised_presets_exist() -> None:
     assert preset_names() == (
-        "amazon-book", "llama3-8b", "ml-1m", "ml-1m-raw", "quickstart", "smoke", "synthetic", "yelp",
+        "amazon-book", "kill", "llama3-8b", "ml-1m", "ml-1m-raw", "quickstart", "smoke", "synthetic", "yelp",
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -146,3 +147,36 @@ def test_the_supervisor_imports_nothing_heavy() -> None:
     root = Path(supervisor.__file__).parents[1]
     result = subprocess.run([sys.executable, "-S", "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert set(result.stdout.split()) <= {"tasks", "__main__"}
+
+
+HOLDER = """
+import fcntl, sys, time
+from pathlib import Path
+from tasks.processes import Child
+stubborn = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+with open(sys.argv[1], "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    Child.start([sys.executable, "-c", stubborn], Path(sys.argv[2]), held=[lock.fileno()])
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_lock_stays_held_until_the_child_of_a_killed_run_is_gone(tmp_path: Path) -> None:
+    lock, log = tmp_path / "lock", tmp_path / "log"
+    environment = {**os.environ, "PYTHONPATH": str(Path(supervisor.__file__).parents[1])}
+    run = subprocess.Popen(python(HOLDER, str(lock), str(log)), env=environment)
+
+    def free() -> bool:
+        with lock.open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    assert until(lambda: written(log))
+    run.kill()
+    run.wait()
+    assert not free()  # the child has been told to end and does not
+    assert until(free, supervisor.GRACE_SECONDS + 5)

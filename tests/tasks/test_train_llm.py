@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from storage.schemas import CLUSTERS
 from storage.store import ArtifactRef, ArtifactStore
+from storage.tables import write_table
 from storage.tracking import NullTracker, StageTracker
 from tasks import train_llm
 from tasks.stage import RunContext
@@ -33,6 +35,17 @@ training = {{"best_score": 0.5, "best_step": 1, "train_rows": 3, "kind": job["ki
 """
 
 
+def write_clusters(folder: Path, cluster: list[int], gate: float) -> None:
+    columns = {
+        "user_idx": [1, 2],
+        "train_rows": [3, 3],
+        "cluster": cluster,
+        "route": ["single", "fusion"],
+        "gates": [[0.0, gate, 1 - gate]] * 2,
+    }
+    write_table(folder / "clusters.parquet", columns, CLUSTERS)
+
+
 class Stages:
     """The training stages on empty inputs, with `script` in the place of the worker."""
 
@@ -49,7 +62,15 @@ class Stages:
         with self.store.locked(stage, "k"):
             draft = self.store.draft(stage, "k")
             (draft.path / "samples_train.parquet").write_bytes(stage.encode())
+            write_clusters(draft.path, [0, 1], 0.5)
             return self.store.publish(draft, stage, "k", {})
+
+    def regroup(self, key: str, cluster: list[int], gate: float) -> None:
+        """Give the experts other clusters, or other gates."""
+        with self.store.locked("clusters", key):
+            draft = self.store.draft("clusters", key)
+            write_clusters(draft.path, cluster, gate)
+            self.inputs["clusters"] = self.store.publish(draft, "clusters", key, {})
 
     def run(self, stage: str, model: Path | None = None, **config: Any) -> tuple[str, Path]:
         """(ran or cached, folder of the artifact)."""
@@ -251,6 +272,16 @@ def test_the_workers_environment_is_offline_and_finds_the_packages(monkeypatch: 
     assert others == ["/elsewhere"]
     assert (env["HF_HUB_OFFLINE"], env["DO_NOT_TRACK"]) == ("1", "1")
     assert int(env["MASTER_PORT"]) > 0
+
+
+def test_other_gates_train_no_expert_again_and_other_clusters_do(stages: Stages) -> None:
+    assert stages.run("expert_0")[0] == "ran"
+    stages.regroup("gates", [0, 1], 0.25)
+    status, folder = stages.run("expert_0")
+    assert status == "cached"
+    assert json.loads((folder / "manifest.json").read_text())["parents"]["clusters"]["stage"] == "clusters"
+    stages.regroup("users", [1, 0], 0.25)
+    assert stages.run("expert_0")[0] == "ran"
 
 
 def test_clusters_with_enough_rows_get_experts(stages: Stages) -> None:
