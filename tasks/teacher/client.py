@@ -252,7 +252,15 @@ class TeacherClient:
 
 def _pools(endpoint: Endpoint, config: TeacherConfig) -> list[openai.AsyncOpenAI]:
     """Clients that take turns: for every request, a pool of connections looks at each one that it has."""
-    trust = ssl.create_default_context(cafile=endpoint.ca_bundle)
+    trust: ssl.SSLContext | bool = True
+    if endpoint.ca_bundle or endpoint.is_local:  # one context instead of one per pool
+        try:
+            trust = ssl.create_default_context(cafile=endpoint.ca_bundle)
+        except OSError as error:
+            raise TeacherError(
+                f"teacher.ca_bundle '{endpoint.ca_bundle}' cannot be read ({error.strerror or error})",
+                "a PEM file of certificates",
+            ) from None
     return [
         openai.AsyncOpenAI(
             base_url=endpoint.base_url,

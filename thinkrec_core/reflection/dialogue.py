@@ -180,7 +180,7 @@ class Dialogue:
         words = len(trace.split())
         if words > self.rules.max_trace_words:
             return replace(self, trace=trace)._rejected(f"{LONG_TRACE}: {words} words")
-        leaked = mentions_hint(trace)
+        leaked = mentions_hint(trace, self._titles())
         judged = replace(self, trace=trace, leaked=leaked)
         if words < self.rules.min_trace_words:
             return judged._rejected(f"{SHORT_TRACE}: {words} words")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from thinkrec_core.reflection.thinking import split_thinking
-from thinkrec_core.reflection.verdict import find_verdict, parse_verdict, visible
+from thinkrec_core.reflection.verdict import find_verdict, parse_verdict, visible, without_titles
 
 _LEAK = re.compile(
     r"\b(?:"
@@ -68,9 +68,13 @@ def extract_trace(reply: Reply, titles: Iterable[str] = ()) -> str:
     return ""
 
 
-def mentions_hint(trace: str) -> bool:
-    """True where `trace` speaks of an answer that was given to it, such as "the correct answer is No"."""
-    return _LEAK.search(trace) is not None
+def mentions_hint(trace: str, titles: Iterable[str] = ()) -> bool:
+    """True where `trace` speaks of an answer that was given to it, such as "the correct answer is No".
+
+    Args:
+        titles: of the dialogue; what they say where the trace repeats them is nobody's hint.
+    """
+    return _LEAK.search(without_titles(trace, titles, _LEAK)) is not None
 
 
 def collapse(text: str) -> str:

@@ -42,12 +42,17 @@ def find_verdict(text: str, titles: Iterable[str] = ()) -> Verdict | None:
     Quoted passages do not count, unless yes or no is all they say; nor does the question itself ("Yes or No?").
 
     Args:
-        titles: of the dialogue; where the text repeats one of several words, with or without quotes, it is skipped.
+        titles: of the dialogue; where the text repeats one of several words, with or without quotes, it is skipped. One
+            that is nothing but yes or no is skipped in quotes; without them nobody could tell it from a verdict.
     """
-    searched = QUOTED.sub(_blank_unless_bare, text)
-    for title in titles:
-        if _WORD.search(title) and not _BARE.fullmatch(title):
-            searched = re.sub(re.escape(title), _blank, searched, flags=re.IGNORECASE)
+    titles = tuple(titles)
+    bare = {_letters(title) for title in titles if _BARE.fullmatch(title)}
+
+    def blank_titles(match: re.Match[str]) -> str:
+        is_verdict = _BARE.fullmatch(match.group()) and _letters(match.group()) not in bare
+        return match.group() if is_verdict else _blank(match)
+
+    searched = without_titles(QUOTED.sub(blank_titles, text), titles, _WORD)
     match = _WORD.search(_BOTH.sub(_blank, searched))
     if match is None:
         return None
@@ -60,9 +65,17 @@ def parse_verdict(text: str, titles: Iterable[str] = ()) -> Word | None:
     return found.word if found else None
 
 
+def without_titles(text: str, titles: Iterable[str], pattern: re.Pattern[str]) -> str:
+    """`text` with blanks for those of `titles` in which `pattern` would find something; a bare yes or no stays."""
+    for title in titles:
+        if pattern.search(title) and not _BARE.fullmatch(title):
+            text = re.sub(re.escape(title), _blank, text, flags=re.IGNORECASE)
+    return text
+
+
 def _blank(match: re.Match[str]) -> str:
     return " " * len(match.group())
 
 
-def _blank_unless_bare(match: re.Match[str]) -> str:
-    return match.group() if _BARE.fullmatch(match.group()) else _blank(match)
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text).lower()
