@@ -17,7 +17,7 @@ import openai
 
 from tasks.teacher.answers import NotAChatCompletion, parse_completion
 from tasks.teacher.endpoint import Endpoint
-from tasks.teacher.failures import RequestFailed, Stopped, request_failed, teacher_error, was_sent
+from tasks.teacher.failures import OutOfTime, RequestFailed, Stopped, request_failed, teacher_error, was_sent
 from tasks.teacher.keys import Key, KeyRing, NoKeyInTime, NoKeyLeft
 from tasks.teacher.pace import Pace
 from tasks.teacher.purse import Purse, RunTooDear, TooDear, prompt_tokens, used_tokens
@@ -141,7 +141,15 @@ class TeacherClient:
                     tries += 1
                     answer = await self._try(parameters, deadline)
             return replace(answer, attempts=tries)
-        except (openai.OpenAIError, TimeoutError, NotAChatCompletion, NoKeyInTime, NoKeyLeft, TooDear) as error:
+        except (
+            openai.OpenAIError,
+            TimeoutError,
+            NotAChatCompletion,
+            NoKeyInTime,
+            NoKeyLeft,
+            OutOfTime,
+            TooDear,
+        ) as error:
             failure = request_failed(error, tries, self.endpoint, self._config)
         except RunTooDear:
             raise TeacherError(
@@ -206,14 +214,19 @@ class TeacherClient:
             return Reply(unreadable=str(error)), ""
 
     async def _post(self, key: Key, parameters: dict[str, Any], deadline: float) -> str:
-        seconds = min(self._config.timeout_seconds, max(deadline - time.monotonic(), 0.0))
+        left = deadline - time.monotonic()
         body = {"model": self.endpoint.wire_model, **parameters, **self.endpoint.body}
         headers = {"Authorization": f"Bearer {key.secret}"} if key.secret else {}
         # The typed method would walk through every message by its type hints first: half of a request's CPU time.
         send = next(self._pool).post("/chat/completions", cast_to=str, body=body, options={"headers": headers})
         # The client's own timeout is one per read: a body that drips in would never reach it.
-        async with asyncio.timeout(seconds):
-            return self.endpoint.redacted(await send)
+        try:
+            async with asyncio.timeout(min(left, self._config.timeout_seconds)):
+                return self.endpoint.redacted(await send)
+        except TimeoutError:
+            if left < self._config.timeout_seconds:
+                raise OutOfTime from None
+            raise
 
     async def _rest(self, seconds: float) -> None:
         with self._waiting():

@@ -27,6 +27,10 @@ class RequestFailed(Exception):
         self.transient, self.own, self.next_step = transient, own, next_step
 
 
+class OutOfTime(Exception):
+    """The time of a request with all its tries and waits is over."""
+
+
 class Stopped(Exception):
     """The request was not sent, since the run stops."""
 
@@ -35,7 +39,7 @@ def request_failed(error: Exception, tries: int, endpoint: Endpoint, config: Tea
     """`error` of the client library, or of the limits around it, as a RequestFailed."""
     return RequestFailed(
         endpoint.redacted(_told(error, tries, config)),
-        transient=is_transient(error) or isinstance(error, NoKeyInTime | TooDear),
+        transient=is_transient(error) or isinstance(error, NoKeyInTime | OutOfTime | TooDear),
         own=isinstance(error, TooDear),
         next_step=_next_step(error, config),
     )
@@ -58,6 +62,8 @@ def _told(error: Exception, tries: int, config: TeacherConfig) -> str:
     match error:
         case NoKeyInTime():
             return f"limits the rate for longer than teacher.request_seconds {config.request_seconds:g}{after}"
+        case OutOfTime():
+            return f"took longer than teacher.request_seconds {config.request_seconds:g} with all waits{after}"
         case NoKeyLeft():
             return "refused every key"
         case openai.APITimeoutError() | TimeoutError():
