@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from storage.journal import Entry, Journal, canonical_json, request_key
+from storage.journal_merge import Merged, merge, reply_of
 from storage.new_file import new_file
 from storage.schemas import JOURNAL
 from storage.tables import read_table, write_table
@@ -24,8 +25,6 @@ REPLY = ("content", "reasoning_content", "reasoning", "unreadable", "prompt_toke
 """Columns that are the teacher's reply."""
 CALL = ("finish_reason", "seconds", "attempts")
 """Columns about the call; two of them differ between calls that got the same reply."""
-BATCH = 1000
-"""Answers that are appended by one fsync."""
 FROM_EXPORT = "name a file that `thinkrec reflections export` wrote"
 
 
@@ -42,21 +41,6 @@ class Exported:
     answers: int
     models: dict[str, int]
     skipped: int
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import did.
-
-    Attributes:
-        added: answers that were new here.
-        known: answers that were here already.
-        differing: keys whose answer here is another one; the one here stays.
-    """
-
-    added: int
-    known: int
-    differing: list[str]
 
 
 def export_journals(root: Path, target: Path, model: str | None = None) -> Exported:
@@ -87,46 +71,27 @@ def export_journals(root: Path, target: Path, model: str | None = None) -> Expor
     return Exported(len(rows), {name: models.count(name) for name in sorted(set(models))}, skipped)
 
 
-def import_journal(root: Path, source: Path) -> Imported:
+def import_journal(root: Path, source: Path) -> Merged:
     """Add the answers of `source` to the journals of the store at `root`. Nothing is added unless every row is in order.
-
-    An answer that is here already stays, also where the file holds another one under its key.
 
     Raises:
         StoreError: `source` is no journal table, or a row's key is not that of its request.
     """
-    table = _checked(source)
-    by_model: dict[str, list[Entry]] = {}
-    for place, row in enumerate(_pylist(table)):
-        by_model.setdefault(row["model"], []).append(_entry(row, f"{source}, row {place + 1}"))
-    added, known, differing = 0, 0, []
-    for model, entries in by_model.items():
-        journal = Journal.of(root, model)
-        for start in range(0, len(entries), BATCH):
-            batch = entries[start : start + BATCH]
-            fresh = {entry.key for entry in batch if entry.key not in journal}
-            for entry, kept in zip(batch, journal.append_all(batch), strict=True):
-                if kept.get("reply") != entry.answer["reply"]:
-                    differing.append(entry.key)
-                elif entry.key in fresh:
-                    added += 1
-                    fresh.discard(entry.key)
-                else:
-                    known += 1
-    return Imported(added, known, differing)
+    rows = enumerate(_pylist(_checked(source)), 1)
+    return merge(root, [_entry(row, f"{source}, row {place}") for place, row in rows])
 
 
 def _row(entry: Entry) -> dict[str, Any] | None:
     """The row of one answer; None where its request is missing or is not the one that its key hashes."""
-    request, reply = entry.request, entry.answer.get("reply")
-    if not request or not isinstance(reply, Mapping) or request_key(request) != entry.key:
+    request, reply = entry.request, reply_of(entry.answer)
+    if not request or reply is None or request_key(request) != entry.key:
         return None
     return {
         "key": entry.key,
         "model": request["model"],
-        "round": request["round"],
+        "round": request.get("round", 0),
         "request": canonical_json(request),
-        **{name: reply[name] for name in REPLY},
+        **asdict(reply),
         **{name: entry.answer[name] for name in CALL},
     }
 
@@ -135,8 +100,8 @@ def _entry(row: Mapping[str, Any], place: str) -> Entry:
     try:
         request = json.loads(row["request"])
         key = request_key(request)
-        belongs = key == row["key"] and (request["model"], request["round"]) == (row["model"], row["round"])
-    except (ValueError, KeyError, TypeError) as error:
+        belongs = key == row["key"] and (request["model"], request.get("round", 0)) == (row["model"], row["round"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{place} holds no request ({one_line(str(error), 80)})", next_step=FROM_EXPORT) from None
     if not belongs:
         raise StoreError(f"{place} was changed: its key is not that of its request", next_step="export it again")
@@ -153,5 +118,5 @@ def _checked(source: Path) -> pa.Table:
 
 
 def _pylist(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=BATCH):
+    for batch in table.to_batches(max_chunksize=1000):
         yield from batch.to_pylist()

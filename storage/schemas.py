@@ -176,7 +176,7 @@ JOURNAL = _schema(
     [
         _column("key", pa.string(), "sha256 of the text in request"),
         _column("model", pa.string(), "model name of the teacher"),
-        _column("round", pa.int32(), "round of the dialogue, from 1"),
+        _column("round", pa.int32(), "round of the dialogue, from 1; 0 for other requests, such as for keywords"),
         _column("request", pa.string(), "model, round, messages and parameters as canonical JSON; names no user"),
         _column("content", pa.string(), "answer of the teacher as it came"),
         _column("reasoning_content", pa.string(), "its thinking, under this name; empty if none"),

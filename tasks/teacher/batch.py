@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.journal import Entry, Journal, request_key
+from storage.journal_merge import merge
 from storage.new_file import new_file
 from tasks.teacher.answers import NotAChatCompletion, parse_completion
 from tasks.teacher.client import Answer
@@ -118,20 +119,10 @@ def read_batch(root: Path, requests: Path, results: Sequence[Path]) -> Read:
         _sort_in(line, asked, answers, read)
     if not any(not answer.reply.unreadable for answer in answers.values()):
         _explain(read, len(answers), requests)
-    by_model: dict[str, list[Entry]] = {}
-    for name, answer in answers.items():
-        request = asked[name]
-        by_model.setdefault(request["model"], []).append(Entry(request_key(request), asdict(answer), request))
-    for model, entries in by_model.items():
-        journal = Journal.of(root, model)
-        before = {entry.key for entry in entries if entry.key in journal}
-        for entry, kept in zip(entries, journal.append_all(entries), strict=True):
-            if kept.get("reply") != entry.answer["reply"]:
-                read.differing += 1
-            elif entry.key in before:
-                read.known += 1
-            else:
-                read.added += 1
+    found = merge(
+        root, [Entry(request_key(asked[name]), asdict(answer), asked[name]) for name, answer in answers.items()]
+    )
+    read.added, read.known, read.differing = found.added, found.known, len(found.differing)
     journals = {model: Journal.of(root, model) for model in {request["model"] for request in asked.values()}}
     read.unanswered = sum(request_key(request) not in journals[request["model"]] for request in asked.values())
     return read

@@ -57,6 +57,17 @@ def test_what_is_exported_and_imported_is_the_same_journal(tmp_path: Path) -> No
     assert (again.added, again.known, again.differing) == (0, 8, [])
 
 
+def test_answers_about_keywords_go_back_to_their_own_journal(tmp_path: Path) -> None:
+    request = {"model": "org/m", "task": "keywords", "messages": [{"role": "user", "content": "Which?"}], "seed": 0}
+    about = Entry(request_key(request), asdict(Answer(Reply("a, b"), "stop", 0.1, 1)), request)
+    Journal.of(tmp_path / "a", "org/m-keywords").append_all([about])
+    fill(tmp_path / "a", entry(1))
+    export_journals(tmp_path / "a", tmp_path / "j.parquet")
+    assert import_journal(tmp_path / "b", tmp_path / "j.parquet").added == 2
+    assert list(Journal.of(tmp_path / "b", "org/m-keywords").entries()) == [about]
+    assert list(Journal.of(tmp_path / "b", "org/m").entries()) == [entry(1)]
+
+
 def test_the_columns_are_all_of_an_answer() -> None:
     assert set(journal_table.REPLY) == {field.name for field in fields(Reply)}
     assert {"reply", *journal_table.CALL} == {field.name for field in fields(Answer)}
@@ -83,11 +94,23 @@ def test_an_answer_here_stays_and_the_other_one_is_told(tmp_path: Path) -> None:
     assert kept.get(entry(3).key)["seconds"] == 1.0  # type: ignore[index]
 
 
+def test_replies_of_an_earlier_form_are_the_same_replies(tmp_path: Path) -> None:
+    whole = entry(1)
+    kept = {**whole.answer, "reply": {k: v for k, v in whole.answer["reply"].items() if k != "unreadable"}}
+    fill(tmp_path / "old", Entry(whole.key, kept, whole.request))
+    fill(tmp_path / "new", whole)
+    for name, other in (("old", "new"), ("new", "old")):
+        export_journals(tmp_path / name, tmp_path / f"{name}.parquet")
+        done = import_journal(tmp_path / other, tmp_path / f"{name}.parquet")
+        assert (done.known, done.differing) == (1, [])
+
+
 def test_one_model_alone_and_answers_without_a_request(tmp_path: Path) -> None:
     fill(tmp_path, entry(1), entry(2, model="other"))
     Journal.of(tmp_path, "other").append("bare", {"reply": {}})
+    Journal.of(tmp_path, "other").append("odd", {"text": "x"})
     done = export_journals(tmp_path, tmp_path / "j.parquet", "other")
-    assert (done.models, done.skipped) == ({"other": 1}, 1)
+    assert (done.models, done.skipped) == ({"other": 1}, 2)
     with pytest.raises(StoreError, match="no answers of 'nobody'"):
         export_journals(tmp_path, tmp_path / "k.parquet", "nobody")
     assert not (tmp_path / "k.parquet").exists()
