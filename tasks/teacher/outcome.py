@@ -77,7 +77,7 @@ def summarise(cases: Cases, dialogues: Sequence[Dialogue], teacher: Teacher) -> 
         "leaked": sum(dialogue.leaked for dialogue in dialogues),
         "model": teacher.name,
         "prompt_version": PROMPT_VERSION,
-        "note": LOCAL_NOTE if teacher.model else "",
+        "note": LOCAL_NOTE if teacher.is_local else "",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ OPERATIONAL = {
 NOT_OF_A_DIALOGUE = {"max_failed_share", "max_trace_tokens", "min_accepted"}
 """Fields of `reflections` that change no dialogue."""
 KEPT = "answers so far are kept: run the same command again to go on"
+LOCAL_NAME = re.compile(r"@[0-9a-f]{16}$")
+"""How the name of a local teacher ends: with the digest of its weights."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Teacher:
 
     name: str
     model: ResolvedModel | None
+
+    @property
+    def is_local(self) -> bool:
+        """True for the small model of this project, also where its answers come from a journal that was handed on."""
+        return self.model is not None or LOCAL_NAME.search(self.name) is not None
 
     @classmethod
     def of(cls, config: TeacherConfig) -> Teacher:

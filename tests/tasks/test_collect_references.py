@@ -21,12 +21,14 @@ from storage.tracking import NullTracker
 from tasks.collect_references import collect_references
 from tasks.stage import RunContext
 from tasks.teacher.cases import reference_cases
+from tasks.teacher.reflecting import Teacher
 from tasks.view import View
 from tasks.worker.build import open_workbench
 from tasks.worker.job import TrainingJob
 from tests.chat_replies import completion
 from tests.tiny_model import write_tiny_model
 from tests.tiny_world import tiny_world, write_world
+from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import DataError, StoreError
 
@@ -142,6 +144,12 @@ def test_a_handed_on_journal_answers_everything_without_a_key(
     name = "reference_traces.parquet"
     assert (given / name).read_bytes() == (folder / name).read_bytes()
     assert len(bodies) == asked
+
+
+def test_a_local_teacher_is_told_by_its_name() -> None:
+    names = {"smollm2-135m@0123456789abcdef": True, "smollm2-135m": False, "org/m@main": False}
+    config = TeacherConfig(base_url="journal")
+    assert {name: Teacher.of(config.model_copy(update={"model": name})).is_local for name in names} == names
 
 
 def test_the_student_and_the_teacher_see_equally_much_history(data: Path) -> None:

@@ -32,7 +32,16 @@ def publish(store: ArtifactStore, stage: str, files: dict[str, Any]) -> Artifact
 
 def publish_reflections(store: ArtifactStore) -> ArtifactRef:
     draft = store.draft("reflections", "k")
-    (draft.path / "summary.json").write_text(json.dumps({"accepted": 4, "rejected": 4}))
+    counts = {
+        "accepted": 4,
+        "rejected": 4,
+        "right_verdicts": 7,
+        "leaked": 3,
+        "prompt_tokens": 8,
+        "completion_tokens": 8,
+    }
+    split = {"reasons": {"leak": 4}, "rounds": {"1": 8}, "accepted_rounds": {"1": 4}}
+    (draft.path / "summary.json").write_text(json.dumps({**counts, **split, "model": "m", "prompt_version": "1"}))
     rows = 8
     columns: dict[str, Any] = {
         "row": list(range(rows)),
@@ -90,6 +99,8 @@ def test_the_page_shows_what_the_stages_wrote(context: RunContext, refs: dict[st
     page = run(context, refs)
     for shown in ("1,234", "Facts: expert 1", "4,321", "Rejected: leak", "ThinkRec with its general adapter reaches"):
         assert shown in page
+    for figure in ("4 of 8 (50.0%)", "3 of 7 (42.9%)", "8, 1.00 per row", "teacher.prices does not name"):
+        assert figure in page
     assert page.count("trace of row") == 5
     assert "trace of row 3" not in page
 
