@@ -143,8 +143,6 @@ def batch_read(
     as_json: Json = False,
 ) -> None:
     """Put the results of a batch into the journal."""
-    from dataclasses import asdict
-
     from flows.output import Output
     from storage.home import store_root
     from tasks.teacher.batch import read_batch
@@ -163,7 +161,7 @@ def batch_read(
     ):
         if count:
             output.say(f"warning: {count:,} {what}")
-    output.result(asdict(done))
+    output.result({**vars(done), "refused": dict(done.refused)})
 
 
 def _layers(

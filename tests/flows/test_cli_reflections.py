@@ -35,10 +35,16 @@ def test_export_import_and_a_batch_by_the_command_line(
     requests.write_text(json.dumps(line) + "\n")
     message = {"role": "assistant", "content": "Yes. Because."}
     body = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
-    results.write_text(json.dumps({"custom_id": name, "response": {"status_code": 200, "body": body}}) + "\n")
+    good = json.dumps({"custom_id": name, "response": {"status_code": 200, "body": body}})
+    bad = json.dumps({"custom_id": name, "response": {"status_code": 500, "body": "oops"}})
+    results.write_text(f"{good}\n{bad}\n")
+    read = json.loads(thinkrec(tmp_path / "a", "batch-read", str(requests), str(results), "--json").stdout)
+    assert {name: value for name, value in read.items() if value} == {"added": 1, "refused": {"answered 500: oops": 1}}
     monkeypatch.setenv("THINKREC_HOME", str(tmp_path / "a"))
     assert main(["reflections", "batch-read", str(requests), str(results)]) == 0
-    assert capfd.readouterr().out == "1 answers added, 0 were here already, 0 requests unanswered\n"
+    told = capfd.readouterr().out.splitlines()
+    assert told[0] == "0 answers added, 1 were here already, 0 requests unanswered"
+    assert told[1] == "refused, asked again by the next file: 1 x answered 500: oops"
     assert main(["reflections", "export", file]) == 0
     assert "1 answers of m" in capfd.readouterr().out
     imported = thinkrec(tmp_path / "b", "import", file, "--json")
