@@ -56,8 +56,9 @@ def merge(root: Path, entries: Iterable[Entry]) -> Merged:
 
 
 def journal_name(request: Mapping[str, Any]) -> str:
-    """The name of the journal that `request` belongs to: its model's, or that of one of its other tasks."""
-    return f"{request['model']}-{request['task']}" if "task" in request else str(request["model"])
+    """The name of the journal that `request` belongs to: that of the dialogues with its model, or of another task of it."""
+    other = "round" not in request and "task" in request
+    return f"{request['model']}-{request['task']}" if other else str(request["model"])
 
 
 def reply_of(answer: Mapping[str, Any]) -> Reply | None:
