@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_artifacts, cli_compare, cli_data, cli_ladder, cli_reflections, cli_teacher
+from flows import cli_artifacts, cli_compare, cli_data, cli_explanations, cli_ladder, cli_reflections, cli_teacher
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
@@ -190,6 +190,7 @@ def status(as_json: Json = False) -> None:
 
 cli_ladder.register(app)
 cli_compare.register(app)
+cli_explanations.register(app)
 
 
 def main(arguments: list[str] | None = None) -> int:

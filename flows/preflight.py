@@ -6,6 +6,7 @@ from pathlib import Path
 
 from storage.models import resolve_model
 from storage.store import ArtifactStore
+from storage.text_encoder import resolve_text_encoder
 from thinkrec_core.config.reflections import LOCAL
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import ConfigError
@@ -26,6 +27,17 @@ def preflight(config: ThinkRecConfig, root: Path) -> ArtifactStore:
     if config.teacher.base_url == LOCAL and config.teacher.model != config.llm.model:
         resolve_model(config.teacher.model)
     return store
+
+
+def preflight_explanations(config: ThinkRecConfig, root: Path) -> ArtifactStore:
+    """As `preflight`; an encoder that is not there is told before anything is trained.
+
+    Raises:
+        ModelError: `explanations.embedding_model` is no folder of a text encoder.
+    """
+    if config.explanations.embedding_model is not None:
+        resolve_text_encoder(config.explanations.embedding_model)
+    return preflight(config, root)
 
 
 def check_reflections(config: ThinkRecConfig) -> None:

@@ -13,14 +13,8 @@ from prefect import flow
 from flows.config import load_config
 from flows.run import Run, open_run
 from flows.summary import summarise
-from tasks.cluster_users import cluster_users
-from tasks.collect_wrong import collect_wrong_predictions
-from tasks.condense_keywords import condense_keywords
-from tasks.distil_reflections import distil_reflections
+from flows.training import train
 from tasks.evaluate import evaluate
-from tasks.prepare_data import prepare_data
-from tasks.train_encoder import train_encoder
-from tasks.train_llm import train_expert, train_general, train_warm_start, trained_clusters
 from tasks.write_report import write_report
 
 
@@ -46,36 +40,7 @@ def thinkrec(
 
 def pipeline(run: Run) -> dict[str, Any]:
     """All stages in their order; the summary."""
-    config = run.context.config
-    data = run(prepare_data)
-    if config.data.keywords == "teacher":
-        data = run(condense_keywords, data)
-    encoder = run(train_encoder, data)
-
-    # The student errs, and the teacher explains the errors.
-    needs_warm_start = config.wrong_predictions.student == "warm_start"
-    warm_start = run(train_warm_start, data, encoder) if needs_warm_start else None
-    wrong = run(collect_wrong_predictions, data, encoder, warm_start)
-    reflections = run(distil_reflections, wrong)
-
-    # One adapter for all users, then one expert per group of users.
-    general = run(train_general, data, encoder, reflections, warm_start)
-    clusters = run(cluster_users, data, encoder)
-    experts = tuple(
-        run(train_expert.with_options(name=f"expert_{index}"), data, encoder, reflections, general, clusters, index)
-        for index in trained_clusters(run.context, clusters)
-    )
-
-    evaluation = run(evaluate, data, encoder, general, clusters, experts)
-    report = run(
-        write_report,
-        data=data,
-        encoder=encoder,
-        wrong=wrong,
-        reflections=reflections,
-        general=general,
-        clusters=clusters,
-        experts=experts,
-        evaluation=evaluation,
-    )
-    return run.keep(summarise(run, reflections, general, experts, evaluation, report))
+    trained = train(run)
+    evaluation = run(evaluate, trained.data, trained.encoder, trained.general, trained.clusters, trained.experts)
+    report = run(write_report, **vars(trained), evaluation=evaluation)
+    return run.keep(summarise(run, trained.reflections, trained.general, trained.experts, evaluation, report))

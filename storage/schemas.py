@@ -14,6 +14,7 @@ __all__ = [
     "COSTED_REFLECTIONS",
     "DESCRIPTIONS",
     "ENCODER_SCORES",
+    "EXPLANATIONS",
     "INTERACTIONS",
     "ITEMS",
     "JOURNAL",
@@ -22,6 +23,7 @@ __all__ = [
     "REFLECTIONS",
     "REJECTED",
     "SAMPLES",
+    "STUDENT_TEXTS",
     "WRONG",
 ]
 
@@ -219,3 +221,52 @@ PREDICTIONS = _schema(
     ],
 )
 """Followed by one float64 column score_<rung> for each rung of the run."""
+
+STUDENT_TEXTS = _schema(
+    "student_texts",
+    1,
+    [
+        _column("split", pa.string(), "valid or test"),
+        _column("row", pa.int32(), "row number in samples_{split}, from 0"),
+        _column("score", pa.float64(), "logit of the trained student: its user's route, prior included"),
+        _column("text", pa.string(), "Yes. or No. as the score says, and the student's reasons"),
+    ],
+)
+
+_TEXTS = pa.list_(pa.field("element", pa.string(), nullable=False))
+
+
+def _with_floor(name: str, meaning: str) -> list[pa.Field]:
+    return [
+        _column(name, pa.float64(), meaning, nullable=True),
+        _column(f"{name}_floor", pa.float64(), "the same beside other rows, mean", nullable=True),
+    ]
+
+
+EXPLANATIONS = _schema(
+    "explanations",
+    1,
+    [
+        _column("split", pa.string(), "valid or test"),
+        _column("row", pa.int32(), "row number in samples_{split}, from 0"),
+        _column("user_id", pa.string(), "raw user id"),
+        _column("item_id", pa.string(), "raw item id of the target"),
+        _column("title", pa.string(), "title of the target"),
+        _column("label", pa.int8(), "1 liked, 0 not"),
+        _column("score", pa.float64(), "logit of the student; above 0 it says Yes"),
+        _column("trace", pa.string(), "the student's reasons without their verdict"),
+        _column("reference", pa.string(), "the teacher's reasons, written with the gold label"),
+        *_with_floor("meteor", "METEOR without synonyms, 0..1"),
+        *_with_floor("bleu", "BLEU of the single text, 0..1"),
+        *_with_floor("rouge_l", "ROUGE-L F1, 0..1"),
+        *_with_floor("embedding_cosine", "cosine of sentence embeddings; null without an encoder"),
+        *_with_floor("bertscore_f1", "BERTScore F1; null without an encoder"),
+        *_with_floor("consistency", "1 if the trace argues for the verdict of the score; null if for none"),
+        *_with_floor("groundedness", "share of named catalogue titles that are known; null if it names none"),
+        _column("argued", pa.string(), "verdict that the trace argues for: yes, no; null if none", nullable=True),
+        _column("named", _TEXTS, "catalogue titles that the trace names, as it writes them"),
+        _column("ungrounded", _TEXTS, "of these, the ones outside of the shown history that are not the target"),
+        _column("unknown", _TEXTS, "quoted passages like titles that the catalogue does not hold"),
+    ],
+)
+"""One row per explanation; figures are those of the single text."""

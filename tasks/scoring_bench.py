@@ -15,7 +15,7 @@ from storage.durable import replace_whole
 from storage.encoder_data import read_content, read_sizes
 from storage.language_model import load_stacked, load_tokenizer
 from storage.models import ResolvedModel
-from storage.rec_data import load_gates
+from storage.rec_data import Split, load_gates
 from storage.schemas import CLUSTERS, SAMPLES
 from storage.store import ArtifactRef
 from storage.tables import read_table
@@ -28,7 +28,7 @@ from thinkrec_core.evaluation.ladder import pick_test_rows
 from thinkrec_core.experts.shared_depth import score_settings
 from thinkrec_core.experts.stacked import Gates
 from thinkrec_core.recllm.examples import Example, collate
-from thinkrec_core.recllm.generation import explain
+from thinkrec_core.recllm.generation import explain_batch
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.prompt import PromptKind
 from thinkrec_core.recllm.records import Samples
@@ -39,7 +39,12 @@ Scores = npt.NDArray[np.float64]
 
 
 class ScoringBench:
-    """The test rows and what scores them."""
+    """The test rows and what scores them.
+
+    Args:
+        split: whose rows, where others are wanted.
+        rows: row numbers in samples_{split}; None takes the rows of the evaluation.
+    """
 
     def __init__(
         self,
@@ -50,14 +55,18 @@ class ScoringBench:
         general: ArtifactRef,
         clusters: ArtifactRef,
         experts: tuple[ArtifactRef, ...],
+        split: Split = "test",
+        rows: Sequence[int] | None = None,
     ) -> None:
         self._context, config, path = context, context.config, context.store.path
         self.config = config
         self.tokenizer = load_tokenizer(base.path)
         self.examples = Examples(config, path(data), path(encoder), self.tokenizer)
-        self.test: Samples = self.examples.samples("test")
-        self.rows = pick_test_rows(self.test.user_idx, config.evaluation.test_rows, generator(config.seed, "test_rows"))
-        self.test_table = read_table(path(data) / "samples_test.parquet", SAMPLES).take(self.rows)
+        self.test: Samples = self.examples.samples(split)
+        draw = generator(config.seed, "test_rows")
+        picked = pick_test_rows(self.test.user_idx, config.evaluation.test_rows, draw) if rows is None else rows
+        self.rows = np.asarray(picked, dtype=np.int64)
+        self.test_table = read_table(path(data) / f"samples_{split}.parquet", SAMPLES).take(self.rows)
         self._content, self._sizes = read_content(path(data)), read_sizes(path(data))
         self._base, self._general = base.path, path(general)
         self._experts = [path(ref) for ref in experts]
@@ -81,10 +90,20 @@ class ScoringBench:
             found["zero_shot"] = self._kept(scratch, "zero_shot", self._zero_shot)[0]
         if any(name.startswith("thinkrec") for name in wanted):
             general, experts = self._kept(scratch, "thinkrec", self._thinkrec)
-            prior = self.test.encoder_logit[self.rows] if self.config.training.prior == "encoder" else 0.0
             found["thinkrec_general_llm"], found["thinkrec_experts_llm"] = general, experts
-            found["thinkrec_general"], found["thinkrec_experts"] = general + prior, experts + prior
+            found["thinkrec_general"], found["thinkrec_experts"] = general + self._prior(), experts + self._prior()
         return {name: found[name] for name in wanted}
+
+    def student_scores(self, scratch: Path) -> Scores:
+        """(R,) the trained student's scores: each user's route, prior included; kept in `scratch` when finished."""
+        return self._kept(scratch, "thinkrec", self._thinkrec)[1] + self._prior()
+
+    def reasons(self, indices: Sequence[int], says_yes: Sequence[bool]) -> list[str]:
+        """What the student writes about the rows `rows[indices]` under its users' routes, as one batch."""
+        model, gates = self.model()
+        made = self._make(self.config.training.scored_prompt, indices)
+        gates.set(torch.tensor(self._gates[list(indices)], dtype=torch.float32))
+        return explain_batch(model, self.tokenizer, made, says_yes, self.config.evaluation.explanation_tokens)
 
     def explanations(self, scores: dict[Rung, Scores]) -> list[dict[str, Any]]:
         """Reasons for a seeded sample of test rows, liked and disliked in turn."""
@@ -93,17 +112,12 @@ class ScoringBench:
         liked, disliked = (draw.permutation(np.flatnonzero(labels == value)).tolist() for value in (1, 0))
         order = [index for pair in zip(liked, disliked, strict=False) for index in pair]
         chosen = order[: self.config.evaluation.explanations]
-        if not chosen:
-            return []
-        model, gates = self.model()
-        made = self._make(self.config.training.scored_prompt, chosen)
         final = scores.get("thinkrec_experts", scores.get("thinkrec_general"))
         told = []
-        for index, example in zip(chosen, made, strict=True):
-            gates.set(torch.tensor(self._gates[[index]], dtype=torch.float32))
-            says_yes = bool(final[index] > 0) if final is not None else True
-            text = explain(model, self.tokenizer, example, says_yes, self.config.evaluation.explanation_tokens)
-            told.append(self._told(index, text, scores))
+        for start in range(0, len(chosen), BATCH):
+            part = chosen[start : start + BATCH]
+            texts = self.reasons(part, [bool(final[index] > 0) if final is not None else True for index in part])
+            told += [self._told(index, text, scores) for index, text in zip(part, texts, strict=True)]
         return told
 
     def _told(self, index: int, text: str, scores: dict[Rung, Scores]) -> dict[str, Any]:
@@ -135,6 +149,10 @@ class ScoringBench:
             ).score(users, items),
             "encoder": self.test.encoder_logit[self.rows],
         }
+
+    def _prior(self) -> Scores:
+        logits = self.test.encoder_logit[self.rows]
+        return logits if self.config.training.prior == "encoder" else np.zeros_like(logits)
 
     def _zero_shot(self) -> Scores:
         """The untrained LM on text prompts: all gates zero."""

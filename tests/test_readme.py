@@ -1,4 +1,4 @@
-"""The README cannot promise a command, a target, an option or a file that does not exist."""
+"""README and docs cannot promise a command, a target, an option or a file that does not exist."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from flows.presets import preset_names, read_preset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
 FENCES = [
     line.split("#")[0].strip()
-    for language, block in re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+    for text in (README, *DOCS)
+    for language, block in re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL)
     if language == "bash"
     for line in block.splitlines()
 ]

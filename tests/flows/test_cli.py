@@ -53,6 +53,8 @@ def refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["run", "--prest", "x"], ["--prest"]),
         (["ladder", "--rungs", "bias,mff"], ["ladder.rungs[1] is 'mff'", "did you mean mf"]),
         (["ladder", "--rungs", "popularity,mf"], ["ladder.floor bias is not among ladder.rungs"]),
+        (["explanations", "--encoder", "/nowhere"], ["/nowhere is no folder", "explanations.embedding_model"]),
+        (["explanations", "--split", "train"], ["explanations.split is 'train'", "'valid' or 'test'"]),
         (["run", "--preset"], ["--preset"]),
         (["run", "surplus"], ["surplus"]),
         (["rnu"], ["rnu", "run"]),

@@ -11,6 +11,7 @@ from thinkrec_core.config.data import DataConfig
 from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.config.evaluation import EvaluationConfig
 from thinkrec_core.config.experts import ExpertsConfig
+from thinkrec_core.config.explanations import ExplanationsConfig
 from thinkrec_core.config.ladder import LadderConfig
 from thinkrec_core.config.llm import LLMConfig
 from thinkrec_core.config.reflections import ReflectionsConfig, TeacherConfig, WrongPredictionsConfig
@@ -32,6 +33,8 @@ class ThinkRecConfig(Frozen):
     training: TrainingConfig = TrainingConfig()
     experts: ExpertsConfig = ExpertsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    explanations: ExplanationsConfig = ExplanationsConfig()
+    """`thinkrec explanations`: the student's reasons beside the teacher's."""
     ladder: LadderConfig = LadderConfig()
     """`thinkrec ladder`: methods without a language model on all test rows."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tiny_recllm import tiny_recllm
-from thinkrec_core.recllm.generation import explain
+from thinkrec_core.recllm.generation import explain, explain_batch
 
 TINY = tiny_recllm()
 EXAMPLE = TINY.factory().make(9, "id")
@@ -31,3 +31,12 @@ def test_the_first_word_after_the_verdict_is_the_lms_likeliest() -> None:
     likeliest = int(TINY.model.lm(inputs_embeds=embeds[None]).logits[0, -1].argmax())
     text = explain(TINY.model, TINY.pieces, EXAMPLE, True, 1)
     assert text == " ".join(TINY.pieces.tokenizer.decode([*head, likeliest], skip_special_tokens=True).split())
+
+
+def test_a_batch_says_what_each_example_says_alone() -> None:
+    factory = TINY.factory()
+    examples = [factory.make(row, kind) for row, kind in ((0, "text"), (9, "id"), (12, "id"), (31, "text"))]
+    assert len({len(example.prompt.ids) for example in examples}) > 1
+    verdicts = [True, False, True, False]
+    batch = explain_batch(TINY.model, TINY.pieces, examples, verdicts, 12)
+    assert batch == [explain(TINY.model, TINY.pieces, *pair, 12) for pair in zip(examples, verdicts, strict=True)]

@@ -1,0 +1,52 @@
+"""From data to a trained student: the part of the pipeline that several commands share, in the order of the method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.run import Run
+from storage.store import ArtifactRef
+from tasks.cluster_users import cluster_users
+from tasks.collect_wrong import collect_wrong_predictions
+from tasks.condense_keywords import condense_keywords
+from tasks.distil_reflections import distil_reflections
+from tasks.prepare_data import prepare_data
+from tasks.train_encoder import train_encoder
+from tasks.train_llm import train_expert, train_general, train_warm_start, trained_clusters
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The artifacts of a trained student."""
+
+    data: ArtifactRef
+    encoder: ArtifactRef
+    wrong: ArtifactRef
+    reflections: ArtifactRef
+    general: ArtifactRef
+    clusters: ArtifactRef
+    experts: tuple[ArtifactRef, ...]
+
+
+def train(run: Run) -> Trained:
+    """The student of the run's configuration; stages that the store holds are read from it."""
+    config = run.context.config
+    data = run(prepare_data)
+    if config.data.keywords == "teacher":
+        data = run(condense_keywords, data)
+    encoder = run(train_encoder, data)
+
+    # The student errs, and the teacher explains the errors.
+    needs_warm_start = config.wrong_predictions.student == "warm_start"
+    warm_start = run(train_warm_start, data, encoder) if needs_warm_start else None
+    wrong = run(collect_wrong_predictions, data, encoder, warm_start)
+    reflections = run(distil_reflections, wrong)
+
+    # One adapter for all users, then one expert per group of users.
+    general = run(train_general, data, encoder, reflections, warm_start)
+    clusters = run(cluster_users, data, encoder)
+    experts = tuple(
+        run(train_expert.with_options(name=f"expert_{index}"), data, encoder, reflections, general, clusters, index)
+        for index in trained_clusters(run.context, clusters)
+    )
+    return Trained(data, encoder, wrong, reflections, general, clusters, experts)

@@ -1,0 +1,1 @@
+"""Metrics of texts: overlap with a reference, meaning, diversity, named titles, and what a text argues for."""
