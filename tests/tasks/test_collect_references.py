@@ -67,11 +67,12 @@ def collect(
     store = ArtifactStore(tmp_path / home)
     values = {"teacher": {"base_url": server.url_for("/v1"), "model": "m", **teacher}, "reflections": {"max_rounds": 2}}
     context = RunContext(ThinkRecConfig.model_validate(values), store, NullTracker(), View())
-    ref = store.find("data", "k")
-    if ref is None:
-        draft = store.draft("data", "k")
-        shutil.copytree(data, draft.path, dirs_exist_ok=True)
-        ref = store.publish(draft, "data", "k", {})
+    with store.locked("data", "k"):
+        ref = store.find("data", "k")
+        if ref is None:
+            draft = store.draft("data", "k")
+            shutil.copytree(data, draft.path, dirs_exist_ok=True)
+            ref = store.publish(draft, "data", "k", {})
     result = collect_references.fn(context, ref, "test", rows)
     return context, store.path(result if isinstance(result, ArtifactRef) else result.data)
 

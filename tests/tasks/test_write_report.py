@@ -23,15 +23,15 @@ from thinkrec_core.evaluation.ladder import evaluate_ladder
 
 
 def publish(store: ArtifactStore, stage: str, files: dict[str, Any]) -> ArtifactRef:
-    draft = store.draft(stage, "k")
-    for name, content in files.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (draft.path / name).write_text(text)
-    return store.publish(draft, stage, "k", {})
+    with store.locked(stage, "k"):
+        draft = store.draft(stage, "k")
+        for name, content in files.items():
+            text = content if isinstance(content, str) else json.dumps(content)
+            (draft.path / name).write_text(text)
+        return store.publish(draft, stage, "k", {})
 
 
 def publish_reflections(store: ArtifactStore) -> ArtifactRef:
-    draft = store.draft("reflections", "k")
     counts = {
         "accepted": 4,
         "rejected": 4,
@@ -41,7 +41,7 @@ def publish_reflections(store: ArtifactStore) -> ArtifactRef:
         "completion_tokens": 8,
     }
     split = {"reasons": {"leak": 4}, "rounds": {"1": 8}, "accepted_rounds": {"1": 4}}
-    (draft.path / "summary.json").write_text(json.dumps({**counts, **split, "model": "m", "prompt_version": "1"}))
+    summary = {**counts, **split, "model": "m", "prompt_version": "1"}
     rows = 8
     columns: dict[str, Any] = {
         "row": list(range(rows)),
@@ -58,8 +58,11 @@ def publish_reflections(store: ArtifactStore) -> ArtifactRef:
         "accepted": [True] * 4 + [False] * 4,
         "reason": [""] * 4 + ["leak"] * 4,
     }
-    write_table(draft.path / "reflections.parquet", columns, REFLECTIONS)
-    return store.publish(draft, "reflections", "k", {})
+    with store.locked("reflections", "k"):
+        draft = store.draft("reflections", "k")
+        (draft.path / "summary.json").write_text(json.dumps(summary))
+        write_table(draft.path / "reflections.parquet", columns, REFLECTIONS)
+        return store.publish(draft, "reflections", "k", {})
 
 
 @pytest.fixture
