@@ -188,8 +188,10 @@ def _buffers(piece: pa.Array) -> Iterator[tuple[str, Any]]:
     if not pa.types.is_string(piece.type):
         yield "values", piece.to_numpy().tobytes()
         return
+    if not len(piece):  # it may have no buffers
+        return
     _, offsets, text = piece.buffers()
     ends = np.frombuffer(offsets, np.int32)[piece.offset : piece.offset + len(piece) + 1]
     yield "lengths", np.diff(ends).tobytes()
-    if text is not None and len(ends):
+    if text is not None:
         yield "bytes", memoryview(text)[ends[0] : ends[-1]]

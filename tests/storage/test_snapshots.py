@@ -148,6 +148,10 @@ def test_rejected_rows_stay_visible(grown: Path, tmp_path: Path) -> None:
     bad = export(tmp_path / "bad", [("x", "i0", 5, 300 * DAY), ("x", "i1", 2, 301 * DAY)])
     with (bad / "interactions.csv").open("a") as handle:
         handle.write("x,i2,five,9\n")
+    nothing = export(tmp_path / "nothing", [("x", "i0", 5, 9)])
+    (nothing / "interactions.csv").write_text("user_id,item_id,rating,timestamp\nx,unknown,5,9\n")
+    with pytest.raises(DataError, match="has no rows that can be used"):
+        append(nothing, grown, max_rejected=1)
     with pytest.raises(DataError, match=r"rating is 'five' in data row 3.*1 of 3 rows cannot be used"):
         append(bad, grown)
     assert len(snapshots_of(grown)) == 2
@@ -234,7 +238,7 @@ def test_the_content_digest_does_not_see_chunks(rows: list[tuple[str, int]], dat
     whole, pieces = Content(), Content()
     whole.add("t", table)
     cut = data.draw(st.integers(0, len(rows)))
-    for piece in (table.slice(0, cut), table.slice(cut)):
+    for piece in (table.slice(0, 0), table.slice(0, cut), table.schema.empty_table(), table.slice(cut)):
         pieces.add("t", piece)
     assert whole.hexdigest() == pieces.hexdigest()
     other = Content()
