@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from flows.cli import app
 from flows.config_layers import assignment_layer, field_names
 from flows.presets import preset_names, read_preset
+from thinkrec_core.config.root import ThinkRecConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,3 +68,11 @@ def test_the_tree_names_every_folder() -> None:
     for folder in ("flows", "tasks", "storage", "thinkrec_core", "deployments", "tests", "docs"):
         assert f"\n{folder}/" in tree
         assert (ROOT / folder).is_dir()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_yaml_about_the_teacher_is_configuration(path: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        values = yaml.safe_load(block)
+        if "teacher" in values:
+            assert ThinkRecConfig.model_validate(values).teacher.base_url.startswith("https://")

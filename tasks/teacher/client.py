@@ -21,7 +21,7 @@ from tasks.teacher.failures import OutOfTime, RequestFailed, Stopped, request_fa
 from tasks.teacher.keys import Key, KeyRing, NoKeyInTime, NoKeyLeft
 from tasks.teacher.pace import Pace
 from tasks.teacher.purse import Purse, RunTooDear, TooDear, prompt_tokens, used_tokens
-from tasks.teacher.retries import KeyRefused, asked_wait, is_out_of_money, is_rate_limit, retrying
+from tasks.teacher.retries import KeyRefused, Patience, asked_wait, is_out_of_money, is_rate_limit, retrying
 from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.errors import TeacherError
 from thinkrec_core.reflection.trace import Reply
@@ -134,12 +134,12 @@ class TeacherClient:
         return answer
 
     async def _ask(self, parameters: dict[str, Any]) -> Answer:
-        tries, deadline = 0, time.monotonic() + self._config.request_seconds
+        tries, patience = 0, Patience(self._config.request_seconds)
         try:
-            async for attempt in retrying(self._config.attempts, self._config.request_seconds, self._rest):
+            async for attempt in retrying(self._config.attempts, patience, self._rest):
                 with attempt:
                     tries += 1
-                    answer = await self._try(parameters, deadline)
+                    answer = await self._try(parameters, patience)
             return replace(answer, attempts=tries)
         except (
             openai.OpenAIError,
@@ -162,16 +162,20 @@ class TeacherClient:
             raise teacher_error(failure, self.endpoint)
         raise failure
 
-    async def _try(self, parameters: dict[str, Any], deadline: float) -> Answer:
+    async def _try(self, parameters: dict[str, Any], patience: Patience) -> Answer:
         messages = parameters["messages"]
         prompt, most = prompt_tokens(messages), parameters.get("max_tokens", 0)
         with self._waiting():
-            key = await self._keys.acquire(deadline)
-            await self._pace.enter(prompt + most)
-            aside = await self.purse.set_aside(prompt, most)
+            # Behind a key that rests requests gather, and go out at the pace when it wakes.
+            await self._keys.awake(patience.until)
+            with patience.paused():
+                await self._pace.enter(prompt + most)
+            key = await self._keys.acquire(patience.until)
+            with patience.paused():
+                aside = await self.purse.set_aside(prompt, most)
         start = time.monotonic()
         try:
-            text = await self._post(key, parameters, deadline)
+            text = await self._post(key, parameters, patience.left)
         except openai.APIStatusError as error:
             self.purse.refuse(aside)
             self._pace.settle(prompt + most, 0)
@@ -213,8 +217,7 @@ class TeacherClient:
                 raise  # most likely no teacher at all
             return Reply(unreadable=str(error)), ""
 
-    async def _post(self, key: Key, parameters: dict[str, Any], deadline: float) -> str:
-        left = deadline - time.monotonic()
+    async def _post(self, key: Key, parameters: dict[str, Any], left: float) -> str:
         body = {"model": self.endpoint.wire_model, **parameters, **self.endpoint.body}
         headers = {"Authorization": f"Bearer {key.secret}"} if key.secret else {}
         # The typed method would walk through every message by its type hints first: half of a request's CPU time.

@@ -41,7 +41,6 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = [Key(secret) for secret in keys or [""]]
-        self._next = 0
         self._clock = clock
 
     @property
@@ -49,26 +48,31 @@ class KeyRing:
         """Keys that were not refused."""
         return sum(not key.retired for key in self._keys)
 
-    async def acquire(self, deadline: float) -> Key:
-        """The next key that does not rest; waits for one where all do.
+    async def awake(self, deadline: float) -> Key:
+        """The next key that does not rest, not taken yet; waits for one where all do.
 
         Raises:
             NoKeyInTime: none is there before `deadline` on the clock.
             NoKeyLeft: all were retired.
         """
         while True:
-            now = self._clock()
-            for step in range(len(self._keys)):
-                key = self._keys[(self._next + step) % len(self._keys)]
-                if not key.retired and key.rests_until <= now:
-                    self._next = (self._next + step + 1) % len(self._keys)
+            now, alive = self._clock(), [key for key in self._keys if not key.retired]
+            for key in alive:
+                if key.rests_until <= now:
                     return key
-            if not self.alive:
+            if not alive:
                 raise NoKeyLeft
-            ready = min(key.rests_until for key in self._keys if not key.retired)
+            ready = min(key.rests_until for key in alive)
             if ready > deadline:
                 raise NoKeyInTime
             await asyncio.sleep(ready - now)
+
+    async def acquire(self, deadline: float) -> Key:
+        """As `awake`, and the key goes to the end of the row."""
+        key = await self.awake(deadline)
+        self._keys.remove(key)
+        self._keys.append(key)
+        return key
 
     def rest(self, key: Key, seconds: float | None) -> None:
         """`key` met a rate limit: it rests for `seconds`, or for a time that doubles with each limit in a row."""

@@ -37,7 +37,7 @@ class Purse:
     def __init__(self, price: Price | None, run_limit: float | None, request_limit: float | None) -> None:
         self._price, self._run_limit, self._request_limit = price, run_limit, request_limit
         self.spent = self.possibly = 0.0
-        self._aside = 0.0
+        self._aside, self._flying = 0.0, 0
         self._changed = asyncio.Event()
 
     async def set_aside(self, prompt_tokens: int, max_tokens: int) -> float:
@@ -47,17 +47,16 @@ class Purse:
             TooDear: more than one request may cost.
             RunTooDear: more than is left, with nothing in flight.
         """
-        if self._price is None:
-            return 0.0
-        most = self._price.cost(prompt_tokens, max_tokens)
+        most = self._price.cost(prompt_tokens, max_tokens) if self._price else 0.0
         if self._request_limit is not None and most > self._request_limit:
             raise TooDear(f"could cost {most:.4g}, more than teacher.max_request_cost {self._request_limit:g}")
         while self._run_limit is not None and self.spent + self.possibly + self._aside + most > self._run_limit:
-            if self._aside == 0:
+            if not self._flying:
                 raise RunTooDear
             self._changed.clear()
             await self._changed.wait()
         self._aside += most
+        self._flying += 1
         return most
 
     def pay(self, aside: float, prompt_tokens: int, completion_tokens: int) -> None:
@@ -76,7 +75,8 @@ class Purse:
         self.possibly += aside
 
     def _give_back(self, aside: float) -> None:
-        self._aside = max(self._aside - aside, 0.0) if self._aside - aside > 1e-12 else 0.0
+        self._flying -= 1
+        self._aside = self._aside - aside if self._flying else 0.0  # sums of fractions leave crumbs
         self._changed.set()
 
 

@@ -6,9 +6,10 @@ errors, time-outs and cut connections use up tries.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import openai
@@ -26,12 +27,37 @@ class KeyRefused(Exception):
     """One key was refused and others are left: the request goes out again with another."""
 
 
-def retrying(attempts: int, seconds: float, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
+class Patience:
+    """How long one request may take with all its tries and waits; waits for limits of our own do not count.
+
+    Attributes:
+        until: when it is over, on time.monotonic().
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; negative where it is over."""
+        return self.until - time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A wait that does not count."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.until += time.monotonic() - start
+
+
+def retrying(attempts: int, patience: Patience, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
     """A retry loop; the last error comes through unchanged.
 
     Args:
         attempts: tries that may fail for other reasons than a rate limit or a refused key.
-        seconds: limit of all tries and waits together; a wait that would exceed it is not begun.
+        patience: with all tries and waits; a wait that would exceed it is not begun.
         sleep: waits between tries.
     """
     failed = 0
@@ -40,7 +66,7 @@ def retrying(attempts: int, seconds: float, sleep: Callable[[float], Awaitable[N
         nonlocal failed
         error = state.outcome.exception() if state.outcome else None
         failed += not (is_rate_limit(error) or isinstance(error, KeyRefused))
-        return failed >= attempts or (state.seconds_since_start or 0.0) + state.upcoming_sleep > seconds
+        return failed >= attempts or state.upcoming_sleep > patience.left
 
     return AsyncRetrying(stop=stop, wait=_wait, retry=retry_if_exception(is_transient), sleep=sleep, reraise=True)
 

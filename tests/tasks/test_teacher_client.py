@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tasks.teacher import retries
+from tasks.teacher import keys, retries
 from tasks.teacher.client import Answer, TeacherClient
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
 from tasks.teacher.failures import RequestFailed
@@ -47,6 +47,7 @@ def make_httpserver() -> Iterator[HTTPServer]:
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "_backoff", lambda state: 0.01)
+    monkeypatch.setattr(keys, "FIRST_REST", 0.05)
 
 
 def ask(server: HTTPServer, count: int = 1, before: Any = None, **config: Any) -> list[Answer | BaseException]:
@@ -262,6 +263,33 @@ def test_no_more_requests_than_allowed_are_in_flight(httpserver: HTTPServer) -> 
     serve(httpserver, handle)
     ask(httpserver, count=9, concurrency=3)
     assert 1 < most <= 3
+
+
+def test_waits_for_the_pace_are_no_part_of_the_time_of_a_request(httpserver: HTTPServer) -> None:
+    seen = serve(httpserver, completion())
+    start = time.monotonic()
+    results = ask(httpserver, count=4, requests_per_minute=60, request_seconds=0.9)
+    assert all(isinstance(result, Answer) for result in results)
+    assert len(seen) == 4
+    assert time.monotonic() - start >= 2.9
+
+
+def test_a_first_answer_that_is_damaged_json_counts_and_five_of_them_end_the_asking(httpserver: HTTPServer) -> None:
+    damaged = Response('{"choices": [', content_type="application/json")
+    seen = serve(httpserver, damaged, damaged, completion())
+    results = ask(httpserver, count=4)
+    assert [bool(result.reply.unreadable) for result in results if isinstance(result, Answer)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    httpserver.clear()
+    seen = serve(httpserver, damaged)
+    results = ask(httpserver, count=8)
+    assert len(seen) == 5
+    assert [type(result) for result in results] == [Answer] * 5 + [TeacherError] * 3
+    assert "gave 5 damaged answers and no readable one" in str(results[-1])
 
 
 def test_the_key_is_in_no_repr_log_or_message(

@@ -70,7 +70,7 @@ class TeacherConfig(Frozen):
     attempts: int = Field(4, ge=1)
     """Tries per request on server errors, time-outs and cut connections. Rate limits (429) use up time, not tries."""
     request_seconds: float = Field(900.0, gt=0)
-    """Limit of one request with all its tries and waits."""
+    """Limit of one request with all its tries and waits; waits for the limits per minute and for money do not count."""
     run_seconds: float | None = Field(None, gt=0)
     """Time after which a run stops asking; its answers are kept, and the next run goes on from there."""
     prices: dict[str, Price] = Field(default_factory=dict)
