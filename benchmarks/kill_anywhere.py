@@ -80,7 +80,7 @@ class Bench:
         """An undisturbed run: its store, the points that it passed, its seconds."""
         root, log = self.folder / name, self.folder / f"{name}.points"
         if start_from is not None:
-            _copy(start_from, root, {"general", "expert_0", "expert_1", "evaluation", "report"})
+            _copy(start_from, root, {"general", "expert", "evaluation", "report"})
         began = time.monotonic()
         code = self.plain(root, overrides, **{LOG: str(log)}).wait()
         if code:

@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_artifacts, cli_compare, cli_data, cli_explanations, cli_ladder, cli_reflections, cli_teacher
+from flows import (
+    cli_artifacts,
+    cli_compare,
+    cli_data,
+    cli_experts,
+    cli_explanations,
+    cli_ladder,
+    cli_reflections,
+    cli_teacher,
+)
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
@@ -26,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_experts.app, name="experts")
 app.add_typer(cli_artifacts.app, name="artifacts")
 app.add_typer(cli_reflections.app, name="reflections")
 app.add_typer(cli_teacher.app, name="teacher")
@@ -50,6 +60,7 @@ def run(
     preset: PresetName = "quickstart",
     config: ConfigFile = None,
     assignments: Assignments = None,
+    experts: cli_experts.Number = None,
     as_json: Json = False,
 ) -> None:
     """Run the pipeline; unchanged stages are read from the store."""
@@ -61,7 +72,7 @@ def run(
     from flows.terminal import print_summary
     from storage.home import store_root
 
-    layers = user_layers(config, assignments or [])
+    layers = [*user_layers(config, assignments or []), *cli_experts.number_layers(experts)]
     resolved, root = resolve(preset, layers), store_root()
     preflight(resolved, root)  # here too, so that a mistake is told before any server starts
     output = Output(as_json)

@@ -46,16 +46,14 @@ class Run:
         return round(time.monotonic() - self.started, 3)
 
     def stages(self) -> dict[str, Any]:
-        """What a summary says about its stages: stages {name: {status, seconds}}, all_cached, artifacts {name: {key, digest}}."""
+        """What a summary says about its stages: stages {name: {status, seconds}}, all_cached, artifacts {name: its reference}."""
         results = self.context.results
         return {
             "stages": {
                 name: {"status": each.status, "seconds": round(each.seconds, 3)} for name, each in results.items()
             },
             "all_cached": all(each.status == "cached" for each in results.values()),
-            "artifacts": {
-                name: {"key": each.ref.key, "digest": each.ref.digest} for name, each in results.items() if each.ref
-            },
+            "artifacts": {name: each.ref.model_dump() for name, each in results.items() if each.ref},
         }
 
     def keep(self, summary: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.run import Run
+from flows.training import Trained
+from storage.rec_data import trained_clusters
 from storage.schemas import REFLECTIONS
 from storage.store import ArtifactRef
 from storage.tables import read_table
@@ -15,9 +17,7 @@ from thinkrec_core.report.words import headline
 
 def summarise(
     run: Run,
-    reflections: ArtifactRef,
-    general: ArtifactRef,
-    experts: tuple[ArtifactRef, ...],
+    trained: Trained,
     evaluation: ArtifactRef,
     report: ArtifactRef,
 ) -> dict[str, Any]:
@@ -25,13 +25,19 @@ def summarise(
 
     Keys: run, preset, seconds, stages {name: {status, seconds}}, all_cached, rows, users, floor, headline (two sentences),
     rungs {name: {auc, uauc, auc_ci, ...}}, reflections {accepted, rejected}, explanations, predictions, report, adapters
-    {general, expert_0, ...}, artifacts {stage: {key, digest}}, mlflow_run (its id, empty if the run was not tracked),
-    mlflow_uri. Paths are absolute.
+    {general, expert_0, ...}, artifacts {stage: its reference}, config (the whole of it), mlflow_run (its id, empty if the run
+    was not tracked), mlflow_uri. Paths are absolute.
     """
     path = run.context.store.path
     ladder = _read(path(evaluation) / "rungs.json")
-    accepted = read_table(path(reflections) / "reflections.parquet", REFLECTIONS, ["accepted"]).column("accepted")
+    accepted = read_table(path(trained.reflections) / "reflections.parquet", REFLECTIONS, ["accepted"]).column(
+        "accepted"
+    )
     count = sum(accepted.to_pylist())
+    numbers = trained_clusters(path(trained.clusters))
+    adapters = {"general": trained.general} | {
+        f"expert_{n}": ref for n, ref in zip(numbers, trained.experts, strict=True)
+    }
     return {
         "run": run.name,
         "preset": run.preset,
@@ -46,7 +52,8 @@ def summarise(
         "explanations": _read(path(evaluation) / "explanations.json"),
         "predictions": str(path(evaluation) / "predictions.parquet"),
         "report": str(path(report) / "report.html"),
-        "adapters": {ref.stage: str(path(ref) / "adapter") for ref in (general, *experts)},
+        "adapters": {name: str(path(ref) / "adapter") for name, ref in adapters.items()},
+        "config": run.context.config.model_dump(mode="json"),
         "mlflow_run": run.context.tracker.run_id,
         "mlflow_uri": run.context.tracker.uri,
     }

@@ -43,4 +43,4 @@ def pipeline(run: Run) -> dict[str, Any]:
     trained = train(run)
     evaluation = run(evaluate, trained.data, trained.encoder, trained.general, trained.clusters, trained.experts)
     report = run(write_report, **vars(trained), evaluation=evaluation)
-    return run.keep(summarise(run, trained.reflections, trained.general, trained.experts, evaluation, report))
+    return run.keep(summarise(run, trained, evaluation, report))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows.experts import make_experts
 from flows.run import Run
 from storage.store import ArtifactRef
-from tasks.cluster_users import cluster_users
 from tasks.collect_wrong import collect_wrong_predictions
 from tasks.condense_keywords import condense_keywords
 from tasks.distil_reflections import distil_reflections
 from tasks.prepare_data import prepare_data
 from tasks.train_encoder import train_encoder
-from tasks.train_llm import train_expert, train_general, train_warm_start, trained_clusters
+from tasks.train_llm import train_general, train_warm_start
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Trained:
     general: ArtifactRef
     clusters: ArtifactRef
     experts: tuple[ArtifactRef, ...]
+    """In the order of their clusters."""
+    choice: ArtifactRef | None = None
+    """How the number of experts was chosen on valid rows; None where it was given."""
 
 
 def train(run: Run) -> Trained:
@@ -44,9 +47,5 @@ def train(run: Run) -> Trained:
 
     # One adapter for all users, then one expert per group of users.
     general = run(train_general, data, encoder, reflections, warm_start)
-    clusters = run(cluster_users, data, encoder)
-    experts = tuple(
-        run(train_expert.with_options(name=f"expert_{index}"), data, encoder, reflections, general, clusters, index)
-        for index in trained_clusters(run.context, clusters)
-    )
-    return Trained(data, encoder, wrong, reflections, general, clusters, experts)
+    made = make_experts(run, data, encoder, reflections, general)
+    return Trained(data, encoder, wrong, reflections, general, made.clusters, made.experts, made.choice)

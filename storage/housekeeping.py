@@ -50,7 +50,10 @@ def remove(store: ArtifactStore, found: list[Waste]) -> int:
 def _unnamed(root: Path, keep_runs: int) -> Iterator[Waste]:
     known = {(values["stage"], values["key"]): (folder, values) for folder, values in manifests(root)}
     kept = summaries(root)[-keep_runs:] if keep_runs else []
-    queue = [(stage, ref["key"]) for _, values in kept for stage, ref in values.get("artifacts", {}).items()]
+    named = [pair for _, values in kept for pair in values.get("artifacts", {}).items()]
+    queue = [
+        (ref.get("stage", name), ref["key"]) for name, ref in named
+    ]  # a stage may make several: expert_0, expert_1
     queue += [name for name, (folder, _) in known.items() if _age(folder) < UNFINISHED_DAYS * DAY]
     living: set[tuple[str, str]] = set()
     while queue:

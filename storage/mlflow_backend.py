@@ -62,7 +62,7 @@ class Backend:
             from mlflow.tracking import MlflowClient
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        self.uri = database_uri(root)
+        self.root, self.uri = root, database_uri(root)
         self._locks = root / "locks"
         self._locks.mkdir(parents=True, exist_ok=True)
         self._held: dict[str, IO[str]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -74,6 +76,36 @@ def load_gates(clusters: Path, experts: Sequence[int]) -> npt.NDArray[np.float64
     by_user = np.zeros((table.num_rows + 1, 1 + len(experts)))
     by_user[1:] = flat.reshape(table.num_rows, -1)[:, [0, *(number + 1 for number in experts)]]
     return by_user
+
+
+def load_routes(clusters: Path) -> list[str]:
+    """Route of each user by user_idx; `general` at the padding index."""
+    return ["general", *read_table(clusters / "clusters.parquet", CLUSTERS, ["route"]).column("route").to_pylist()]
+
+
+def load_weights(clusters: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """(U+1, N) softmax weights before the routing rule by user_idx, and (N,) whether each expert was trained."""
+    weights = load_file(clusters / "centroids.safetensors")["weights"]
+    trained = np.zeros(weights.shape[1], dtype=bool)
+    trained[trained_clusters(clusters)] = True
+    return weights, trained
+
+
+def trained_clusters(clusters: Path) -> list[int]:
+    """Numbers of the clusters with enough train rows for an expert of their own; the others keep the general adapter."""
+    summary = json.loads((clusters / "clusters.json").read_text())
+    return [index for index, trained in enumerate(summary["trained"]) if trained]
+
+
+def users_of_cluster(clusters: Path, index: int) -> npt.NDArray[np.int64]:
+    """user_idx of cluster `index`, ascending."""
+    table = read_table(clusters / "clusters.parquet", CLUSTERS, ["user_idx", "cluster"])
+    return np.sort(_ints(table, "user_idx")[table.column("cluster").to_numpy() == index])
+
+
+def users_digest(clusters: Path, index: int) -> str:
+    """sha256 of who the users of cluster `index` are: equal groups in different partitions have the same."""
+    return hashlib.sha256(users_of_cluster(clusters, index).astype("<i8").tobytes()).hexdigest()
 
 
 def _ints(table: pa.Table, name: str) -> np.ndarray:

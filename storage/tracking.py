@@ -102,6 +102,18 @@ class Tracker:
         backend.config(run_id, config)
         return cls(backend, run_id)
 
+    @classmethod
+    def reopened(cls, root: Path | None, run_id: str) -> Tracker:
+        """The tracker of an open run in another process; silent where the database cannot be opened."""
+        try:
+            return cls(Backend(root), run_id) if root else NullTracker()
+        except Exception as error:
+            logger.warning("MLflow at %s cannot be used (%s); not tracked from here", root, one_line(str(error), 200))
+            return NullTracker()
+
+    def __reduce__(self) -> tuple[Any, tuple[Path | None, str]]:
+        return Tracker.reopened, (self._backend.root if self._backend else None, self.run_id)
+
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[StageTracker]:
         """The child run of stage `name`: FINISHED, FAILED on an exception, KILLED on an interrupt."""

@@ -27,7 +27,10 @@ FIELDS = {"count", "choose", "max_count", "clustering", "space", "min_rows", "ro
 """Fields of `experts` that decide clusters and routes; how experts are trained does not."""
 MAP_USERS = 500
 """Users in the 2-D map of clusters.json."""
+TSNE_USERS = 20
+"""Fewer users have no t-SNE."""
 HISTOGRAM_BINS = 20
+FloatArray = npt.NDArray[np.float64]
 
 
 @task(name="clusters", cache_policy=NO_CACHE)
@@ -81,7 +84,12 @@ def cluster_users(
             CLUSTERS,
         )
         save_file(
-            {"centroids": clusters.centroids, "mean": clusters.mean, "std": clusters.std},
+            {
+                "centroids": clusters.centroids,
+                "mean": clusters.mean,
+                "std": clusters.std,
+                "weights": routes.weights,  # (U+1, N) before the rule, for other rules on the same clusters
+            },
             draft.path / "centroids.safetensors",
         )
         summary = {
@@ -134,8 +142,8 @@ def _routing_summary(routes: Routes, known: npt.NDArray[np.bool_]) -> dict[str, 
     }
 
 
-def _map(clusters: Clusters, vectors: npt.NDArray[np.floating[Any]], rng: np.random.Generator) -> dict[str, list[Any]]:
-    """Two principal components of the z-scores of a sample of users, for a picture."""
+def _map(clusters: Clusters, vectors: npt.NDArray[np.floating[Any]], rng: np.random.Generator) -> dict[str, Any]:
+    """Two principal components of the z-scores of a sample of users, and their t-SNE, for pictures."""
     known = np.flatnonzero(clusters.assignment >= 0)
     sample = np.sort(rng.permutation(known)[:MAP_USERS])
     z = (vectors[sample].astype(np.float64) - clusters.mean) / clusters.std
@@ -145,7 +153,21 @@ def _map(clusters: Clusters, vectors: npt.NDArray[np.floating[Any]], rng: np.ran
     axes *= np.sign(
         axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     )  # an eigenvector has no sign of its own
-    points = np.round(z @ axes, 3)
+    points = z @ axes
     if points.shape[1] < 2:
         points = np.column_stack([points, np.zeros(len(points))])
-    return {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "cluster": clusters.assignment[sample].tolist()}
+    found = {"cluster": clusters.assignment[sample].tolist(), **_points(points)}
+    return found | ({"tsne": _points(_tsne(z, int(rng.integers(2**31))))} if len(z) >= TSNE_USERS else {})
+
+
+def _tsne(z: FloatArray, seed: int) -> FloatArray:
+    """(P, 2) t-SNE (van der Maaten and Hinton, JMLR 2008): neighbours stay together, distances mean little."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return TSNE(perplexity=min(30.0, (len(z) - 1) / 3), init="pca", random_state=seed).fit_transform(z)
+
+
+def _points(xy: FloatArray) -> dict[str, list[float]]:
+    return {"x": np.round(xy[:, 0], 3).tolist(), "y": np.round(xy[:, 1], 3).tolist()}

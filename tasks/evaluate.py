@@ -28,10 +28,10 @@ def evaluate(
     clusters: ArtifactRef,
     experts: tuple[ArtifactRef, ...],
 ) -> ArtifactRef | State[ArtifactRef]:
-    """The artifact with predictions.parquet, rungs.json and explanations.json.
+    """The artifact with predictions.parquet, rungs.json, experts.json and explanations.json.
 
     Args:
-        experts: trained experts in the order of their clusters; an expert's number is the end of its stage's name.
+        experts: the trained experts in the order of their clusters.
     """
     config = context.config
     base = resolve_model(config.llm.model)
@@ -59,6 +59,8 @@ def evaluate(
         columns |= dict(zip(names, scores.values(), strict=True))
         predictions = draft.path / "predictions.parquet"
         draft.manifest["rows"] = write_table(predictions, columns, schema)
+        figures = bench.expert_figures(draft.scratch)
+        (draft.path / "experts.json").write_text(json.dumps(figures, indent=1) + "\n")
         explanations = bench.explanations(scores)
         reached("evaluation/explained")
         (draft.path / "rungs.json").write_text(json.dumps(rungs, indent=1) + "\n")
@@ -77,7 +79,7 @@ def evaluate(
             "encoder": encoder,
             "general": general,
             "clusters": clusters,
-            **{ref.stage: ref for ref in experts},
+            **{f"expert_{number}": ref for number, ref in enumerate(experts)},
             "model": base.digest,
         },
         settings={
@@ -87,6 +89,6 @@ def evaluate(
             "prior": config.training.prior,
             "llm": config.llm.model_dump(mode="json", exclude={"model", "dtype", "lora"}),
             "history": config.data.history,
-            "last_layers": config.experts.last_layers,
+            "experts": config.experts.model_dump(mode="json", include={"last_layers", "ablations", "router"}),
         },
     )

@@ -78,7 +78,7 @@ def explain_rows(
             "encoder": encoder,
             "general": general,
             "clusters": clusters,
-            **{ref.stage: ref for ref in experts},
+            **{f"expert_{number}": ref for number, ref in enumerate(experts)},
             "model": base.digest,
         },
         settings={

@@ -13,28 +13,26 @@ import torch
 from storage.crash_points import reached
 from storage.durable import replace_whole
 from storage.encoder_data import read_content, read_sizes
-from storage.language_model import load_stacked, load_tokenizer
+from storage.language_model import load_tokenizer
 from storage.models import ResolvedModel
-from storage.rec_data import Split, load_gates
+from storage.rec_data import Split, load_gates, load_weights, trained_clusters
 from storage.schemas import CLUSTERS, SAMPLES
 from storage.store import ArtifactRef
 from storage.tables import read_table
+from tasks.gate_scorer import BATCH, GateScorer
 from tasks.stage import RunContext
 from tasks.worker.build import Examples
 from thinkrec_core.config.evaluation import Rung
 from thinkrec_core.encoders.bias import fit_bias
 from thinkrec_core.evaluation import floors
+from thinkrec_core.evaluation.expert_figures import expert_figures
 from thinkrec_core.evaluation.ladder import pick_test_rows
-from thinkrec_core.experts.shared_depth import score_settings
-from thinkrec_core.experts.stacked import Gates
-from thinkrec_core.recllm.examples import Example, collate
+from thinkrec_core.experts.router import FUSION
+from thinkrec_core.experts.variants import MERGED, variant_gates
 from thinkrec_core.recllm.generation import explain_batch
-from thinkrec_core.recllm.model import RecLLM
-from thinkrec_core.recllm.prompt import PromptKind
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.seeds import generator
 
-BATCH = 8
 Scores = npt.NDArray[np.float64]
 
 
@@ -70,16 +68,21 @@ class ScoringBench:
         self._content, self._sizes = read_content(path(data)), read_sizes(path(data))
         self._base, self._general = base.path, path(general)
         self._experts = [path(ref) for ref in experts]
-        routes = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["route"])
-        self._route = ["general", *routes.column("route").to_pylist()]
-        numbers = [int(ref.stage.rpartition("_")[2]) for ref in experts]
-        self._gates = load_gates(path(clusters), numbers)[self.test.user_idx[self.rows]]
-        self._loaded: tuple[RecLLM, Gates] | None = None
+        columns = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["cluster", "route"])
+        self._users = self.test.user_idx[self.rows]
+        self._route = np.array(["general", *columns.column("route").to_pylist()])
+        self._cluster = np.concatenate([[-1], columns.column("cluster").to_numpy()])
+        self._clusters, self._numbers = path(clusters), trained_clusters(path(clusters))
+        self._gates = load_gates(path(clusters), self._numbers)[self._users]
+        self._loaded: GateScorer | None = None
 
-    def model(self) -> tuple[RecLLM, Gates]:
+    def scorer(self) -> GateScorer:
         """The stacked scoring model, loaded when first needed."""
         if self._loaded is None:
-            self._loaded = load_stacked(self._base, self._general, self._experts)
+            layers = self.config.experts.last_layers
+            self._loaded = GateScorer(
+                self._base, self._general, self._experts, self.examples, layers, self._context.view
+            )
         return self._loaded
 
     def scores(self, scratch: Path) -> dict[Rung, Scores]:
@@ -89,21 +92,37 @@ class ScoringBench:
         if "zero_shot" in wanted:
             found["zero_shot"] = self._kept(scratch, "zero_shot", self._zero_shot)[0]
         if any(name.startswith("thinkrec") for name in wanted):
-            general, experts = self._kept(scratch, "thinkrec", self._thinkrec)
+            general, experts = self._kept(scratch, "thinkrec", self._thinkrec)[:2]
             found["thinkrec_general_llm"], found["thinkrec_experts_llm"] = general, experts
             found["thinkrec_general"], found["thinkrec_experts"] = general + self._prior(), experts + self._prior()
         return {name: found[name] for name in wanted}
 
     def student_scores(self, scratch: Path) -> Scores:
         """(R,) the trained student's scores: each user's route, prior included; kept in `scratch` when finished."""
-        return self._kept(scratch, "thinkrec", self._thinkrec)[1] + self._prior()
+        return self._kept(scratch, "thinkrec", self._routed)[1] + self._prior()
 
     def reasons(self, indices: Sequence[int], says_yes: Sequence[bool]) -> list[str]:
         """What the student writes about the rows `rows[indices]` under its users' routes, as one batch."""
-        model, gates = self.model()
-        made = self._make(self.config.training.scored_prompt, indices)
-        gates.set(torch.tensor(self._gates[list(indices)], dtype=torch.float32))
-        return explain_batch(model, self.tokenizer, made, says_yes, self.config.evaluation.explanation_tokens)
+        scorer, chosen = self.scorer(), list(indices)
+        made = scorer.make(self.test, self.rows[chosen], self.config.training.scored_prompt)
+        scorer.gates.set(torch.tensor(self._gates[chosen], dtype=torch.float32))
+        return explain_batch(scorer.model, self.tokenizer, made, says_yes, self.config.evaluation.explanation_tokens)
+
+    def expert_figures(self, scratch: Path) -> dict[str, Any]:
+        """Ablations of the routing, and figures by cluster and route; {} without experts or without `experts.ablations`."""
+        if not (self._numbers and self.config.experts.ablations):
+            return {}
+        scores = self._kept(scratch, "thinkrec", self._thinkrec)
+        figures = expert_figures(
+            self._users,
+            self.test.label[self.rows],
+            {name: values + self._prior() for name, values in zip([*self._variants(), MERGED], scores, strict=True)},
+            self._cluster[self._users],
+            self._route[self._users],
+            self.config.evaluation.bootstrap,
+            generator(self.config.seed, "bootstrap"),
+        )
+        return figures | {"prior": self.config.training.prior}
 
     def explanations(self, scores: dict[Rung, Scores]) -> list[dict[str, Any]]:
         """Reasons for a seeded sample of test rows, liked and disliked in turn."""
@@ -132,7 +151,7 @@ class ScoringBench:
             "label": int(self.test.label[row]),
             "history": [{"title": titles[i], "label": label} for i, label in zip(items, labels, strict=True)],
             "scores": {name: float(values[index]) for name, values in scores.items()},
-            "route": self._route[user],
+            "route": str(self._route[user]),
             "gates": self._gates[index].tolist(),
             "text": text,
         }
@@ -156,36 +175,35 @@ class ScoringBench:
 
     def _zero_shot(self) -> Scores:
         """The untrained LM on text prompts: all gates zero."""
-        return self._score("text", [np.zeros_like(self._gates)], 0)
+        return self.scorer().score(self.test, self.rows, "text", [np.zeros_like(self._gates)], shared=False)
+
+    def _routed(self) -> Scores:
+        """The general adapter alone, and each user's route."""
+        settings = [_general(self._gates), self._gates]
+        return self.scorer().score(self.test, self.rows, self.config.training.scored_prompt, settings)
 
     def _thinkrec(self) -> Scores:
-        """The general adapter alone, and each user's route."""
-        general = np.zeros_like(self._gates)
-        general[:, 0] = 1
-        layers = self.model()[0].causal.config.num_hidden_layers
-        return self._score(
-            self.config.training.scored_prompt, [general, self._gates], max(0, layers - self.config.experts.last_layers)
-        )
+        """The general adapter alone, each user's route, and the other variants of the routing if they are wanted."""
+        if not (self.config.experts.ablations and self._numbers):
+            return self._routed()
+        prompt = self.config.training.scored_prompt
+        scores = self.scorer().score(self.test, self.rows, prompt, list(self._variants().values()))
+        merged = scores[1].copy()  # what is no fusion is merged exactly
+        fused = np.flatnonzero(self._route[self._users] == FUSION)
+        if len(fused):
+            gates = [self._gates[fused]]
+            merged[fused] = self.scorer().score(self.test, self.rows[fused], prompt, gates, cross_terms=True)[0]
+        return np.vstack([scores, merged])
 
-    def _score(self, prompt: PromptKind, settings: list[Scores], shared_layers: int) -> Scores:
-        """(V, R) LLM scores without prior."""
-        model, gates = self.model()
-        made = self._make(prompt, range(len(self.rows)))
-        order = np.argsort([len(example.prompt.ids) for example in made], kind="stable")
-        out = np.empty((len(settings), len(made)))
-        with self._context.view.progress(f"scoring {prompt} prompts", len(made)) as advance:
-            for start in range(0, len(order), BATCH):
-                chosen = order[start : start + BATCH]
-                batch = collate([made[i] for i in chosen], self.tokenizer.pad_id, model.projector.n_tokens, False)
-                weights = [torch.tensor(setting[chosen], dtype=torch.float32) for setting in settings]
-                out[:, chosen] = score_settings(model, gates, batch, weights, shared_layers).numpy()
-                advance(completed=start + len(chosen))
-        return out
-
-    def _make(self, prompt: PromptKind, indices: Sequence[int]) -> list[Example]:
-        model, _ = self.model()
-        factory = self.examples.factory(self.test, model.answers, with_prior=False)
-        return [factory.make(int(self.rows[index]), prompt) for index in indices]
+    def _variants(self) -> dict[str, Scores]:
+        """(R, A) gates of the test rows by variant; columns are the general adapter and the trained experts."""
+        weights, trained = load_weights(self._clusters)
+        routed = np.zeros((len(self._users), 1 + weights.shape[1]))
+        columns = [0, *(number + 1 for number in self._numbers)]
+        routed[:, columns] = self._gates
+        known = self._cluster[self._users] >= 0
+        found = variant_gates(weights[self._users], routed, known, trained, self.config.experts.router)
+        return {name: gates[:, columns] for name, gates in found.items()}
 
     def _kept(self, scratch: Path, name: str, compute: Callable[[], Scores]) -> Scores:
         path = scratch / f"{name}.npy"
@@ -197,3 +215,7 @@ class ScoringBench:
         replace_whole(partial, path)
         reached(f"evaluation/{name}.kept")
         return values
+
+
+def _general(gates: Scores) -> Scores:
+    return np.eye(gates.shape[1])[np.zeros(len(gates), dtype=int)]

@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any, Literal
 
 from prefect.client.schemas.objects import State
@@ -45,6 +46,10 @@ class RunContext:
     tracker: Tracker
     view: View
     results: dict[str, StageResult] = field(default_factory=dict)
+    stop: Event | None = None
+    """Set when a stage that runs beside this one failed or the run was interrupted: long work ends at once."""
+    sharers: int = 1
+    """Stages that run at the same time on this machine and share its CPU threads."""
 
 
 Build = Callable[[Draft, StageTracker], None]
@@ -58,6 +63,7 @@ def run_stage(
     inputs: Mapping[str, ArtifactRef | str],
     settings: Mapping[str, Any],
     parts: Mapping[str, str] | None = None,
+    label: str = "",
 ) -> ArtifactRef | State[ArtifactRef]:
     """The artifact of stage `name`, from the store or built by `build(draft, tracker)`.
 
@@ -66,6 +72,7 @@ def run_stage(
         settings: the config models and values that the stage uses, and nothing else: each becomes part of the key.
         parts: digests of what the stage reads of an input, by the name of the input, where that is not all of it: they take
             the place of the input's own digest in the key.
+        label: what this run calls the artifact, where one stage makes several; else the stage's name.
     """
     module = inspect.getmodule(build)
     if module is None:
@@ -81,17 +88,18 @@ def run_stage(
         "libraries": library_versions(module.__name__),
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    label = label or name
     start = time.monotonic()
     with context.store.locked(name, key):
         ref = context.store.find(name, key)
         if ref is not None:
-            context.results[name] = StageResult("cached", time.monotonic() - start, ref)
-            context.view.say(f"  {name:<18} cached")
+            context.results[label] = StageResult("cached", time.monotonic() - start, ref)
+            context.view.say(f"  {label:<18} cached")
             return Completed(name="Cached", data=ref)
-        context.view.say(f"  {name:<18} running")
+        context.view.say(f"  {label:<18} running")
         draft = context.store.draft(name, key)
         try:
-            with context.tracker.stage(name) as tracker, disk_faults(name, context.store.root):
+            with context.tracker.stage(label) as tracker, disk_faults(name, context.store.root):
                 tracker.params(identity["settings"])
                 reached(f"{name}/build.begin")
                 build(draft, tracker)
@@ -107,8 +115,8 @@ def run_stage(
                 ref = context.store.publish(draft, name, key, facts)
         finally:
             context.store.discard(draft)
-    context.results[name] = StageResult("ran", seconds, ref)
-    context.view.say(f"  {name:<18} done in {seconds:.1f} s")
+    context.results[label] = StageResult("ran", seconds, ref)
+    context.view.say(f"  {label:<18} done in {seconds:.1f} s")
     return ref
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,9 +18,8 @@ from prefect.client.schemas.objects import State
 
 from storage.crash_points import reached
 from storage.models import ResolvedModel, resolve_model
-from storage.schemas import CLUSTERS
+from storage.rec_data import users_digest
 from storage.store import ArtifactRef, Draft
-from storage.tables import read_table
 from storage.tracking import StageTracker
 from tasks.processes import Child
 from tasks.stage import RunContext, run_stage
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from tasks.worker import train as _worker  # noqa: F401
 
 POLL_SECONDS = 0.5
+_RESUMES = "run again: it resumes from the last checkpoint"
 
 
 @task(name="warm_start", cache_policy=NO_CACHE)
@@ -62,30 +61,33 @@ def train_expert(
     context: RunContext,
     data: ArtifactRef,
     encoder: ArtifactRef,
-    reflections: ArtifactRef,
+    reflections: ArtifactRef | None,
     general: ArtifactRef,
     clusters: ArtifactRef,
     index: int,
+    label: str = "",
 ) -> ArtifactRef | State[ArtifactRef]:
-    """The artifact of one expert: the general adapter with its last layers trained on the users of cluster `index`."""
-    inputs = {
-        "data": data,
-        "encoder": encoder,
-        "reflections": reflections,
-        "start_from": general,
-        "clusters": clusters,
-    }
-    return _train(context, "expert", f"expert_{index}", inputs, index)
+    """The artifact of one expert: the general adapter with its last layers trained on the users of cluster `index`.
 
+    Its key holds who these users are, not the number or the rest of the partition: the same users have one expert, whatever
+    clusters stand beside theirs.
 
-def trained_clusters(context: RunContext, clusters: ArtifactRef) -> list[int]:
-    """Numbers of the clusters with enough train rows for an expert of their own; the others keep the general adapter."""
-    summary = json.loads((context.store.path(clusters) / "clusters.json").read_text())
-    return [index for index, trained in enumerate(summary["trained"]) if trained]
+    Args:
+        reflections: None trains without reasoning batches.
+        label: what the run calls it; expert_<index> if empty.
+    """
+    inputs = {"data": data, "encoder": encoder, "start_from": general, "clusters": clusters}
+    if reflections is not None:
+        inputs["reflections"] = reflections
+    return _train(context, "expert", label or f"expert_{index}", inputs, index)
 
 
 def _train(
-    context: RunContext, kind: str, stage: str, inputs: dict[str, ArtifactRef], cluster: int | None = None
+    context: RunContext,
+    kind: str,
+    label: str,
+    inputs: dict[str, ArtifactRef],
+    cluster: int | None = None,
 ) -> ArtifactRef | State[ArtifactRef]:
     config = context.config
     base = resolve_model(config.llm.model)
@@ -93,7 +95,12 @@ def _train(
     def build(draft: Draft, tracker: StageTracker) -> None:
         job = _job(context, kind, base, inputs, cluster, draft)
         tracker.dataset(job.data / "samples_train.parquet", "samples_train", inputs["data"].digest, "training")
-        _run_worker(context, stage, job, tracker, [draft.lock])
+        try:
+            _run_worker(context, label, job, tracker, [draft.lock])
+        except BaseException:
+            if context.stop is not None:
+                context.stop.set()
+            raise
         training = json.loads((draft.path / "training.json").read_text())
         best = training["best_score"]
         tracker.metrics({"best_score": best, "best_step": training["best_step"], "train_rows": training["train_rows"]})
@@ -111,7 +118,10 @@ def _train(
     }
     if kind == "warm_start":
         settings["warm_start"] = config.warm_start
-    if kind == "expert":
+    parts = {}
+    if cluster is not None:
+        # Of the clusters an expert reads who its users are: another router or partition trains no expert again.
+        parts["clusters"] = users_digest(context.store.path(inputs["clusters"]), cluster)
         # What the general training was told is in its artifact; of `training` an expert uses only these.
         settings["training"] = config.training.model_dump(
             mode="json", include={"objective", "prior", "select_by", "valid_rows", "engine", "schedule"}
@@ -120,17 +130,10 @@ def _train(
             "expert": config.experts.training,
             "last_layers": config.experts.last_layers,
             "prompt": config.experts.prompt,
-            "cluster": cluster,
         }
-    parts = {"clusters": _assignment_digest(context.store.path(inputs["clusters"]))} if "clusters" in inputs else {}
-    return run_stage(context, stage, build, inputs={**inputs, "model": base.digest}, settings=settings, parts=parts)
-
-
-def _assignment_digest(clusters: Path) -> str:
-    """sha256 of who is in which cluster: all that an expert reads, so that another router trains no expert again."""
-    table = read_table(clusters / "clusters.parquet", CLUSTERS, ["user_idx", "cluster"])
-    columns = (table.column(name).to_numpy().tobytes() for name in ("user_idx", "cluster"))
-    return hashlib.sha256(b"".join(columns)).hexdigest()
+    return run_stage(
+        context, kind, build, inputs={**inputs, "model": base.digest}, settings=settings, parts=parts, label=label
+    )
 
 
 def _job(
@@ -152,13 +155,14 @@ def _job(
         start_from=folders.get("start_from"),
         clusters=folders.get("clusters"),
         cluster=cluster,
+        sharers=context.sharers,
         output=draft.path.resolve(),
         scratch=draft.scratch.resolve(),
     )
 
 
 def _run_worker(
-    context: RunContext, stage: str, job: TrainingJob, tracker: StageTracker, held: Sequence[int] = ()
+    context: RunContext, label: str, job: TrainingJob, tracker: StageTracker, held: Sequence[int] = ()
 ) -> None:
     """Run the worker to its end, showing its progress and logging its records.
 
@@ -176,16 +180,20 @@ def _run_worker(
     tail = _Tail(job.scratch / EVENTS, tracker)
     log = job.scratch / "worker.log"
     with (
-        context.view.progress(f"training {stage}", total) as advance,
+        context.view.progress(f"training {label}", total) as advance,
         Child.start(_command(job, spec), log, _env(), held) as child,
     ):
-        reached(f"{stage}/worker.started")
+        reached(f"{label}/worker.started")
         while (code := child.poll()) is None:
             tail.read()
             advance(completed=tail.steps, note=tail.note)
+            if context.stop is not None and context.stop.is_set():
+                raise errors.TrainingError(
+                    f"the training of {label} was stopped, since one beside it failed", next_step=_RESUMES
+                )
             time.sleep(POLL_SECONDS)
         tail.read()
-    reached(f"{stage}/worker.ended")
+    reached(f"{label}/worker.ended")
     if code == 0:
         return
     failure = job.scratch / FAILURE
@@ -193,7 +201,7 @@ def _run_worker(
         told = json.loads(failure.read_text())
         raise getattr(errors, told["type"])(*told["args"])
     raise errors.TrainingError(
-        f"the training worker of {stage} stopped with exit code {code} ({_last_line(log)})",
+        f"the training worker of {label} stopped with exit code {code} ({_last_line(log)})",
         next_step=_advice(log, job) + f"; log: {log}",
     )
 
@@ -281,4 +289,4 @@ def _advice(log: Path, job: TrainingJob) -> str:
     text = log.read_text(errors="replace")
     if "out of memory" in text or "DefaultCPUAllocator" in text:
         return "lower training.batch_size or raise training.accumulation, or set training.engine.gradient_checkpointing"
-    return "run again: it resumes from the last checkpoint"
+    return _RESUMES

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Advance = Callable[..., None]
 
@@ -16,6 +25,13 @@ class View:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console
+        self._lock = threading.Lock()
+        self._shown: Progress | None = None
+        self._bars = 0
+
+    def __reduce__(self) -> tuple[type[View], tuple[()]]:
+        # Stages that run in another process have no terminal.
+        return View, ()
 
     def say(self, text: str) -> None:
         """Print one line; rich markup in `text` is escaped."""
@@ -24,22 +40,32 @@ class View:
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int) -> Iterator[Advance]:
-        """A bar of `total` steps; the yielded function takes (completed=..., note=...)."""
+        """A bar of `total` steps; the yielded function takes (completed=..., note=...). Bars of several threads stand together."""
         if self.console is None or not self.console.is_terminal:
             yield lambda completed=None, note="": None
             return
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(description, total=total, note="")
+        with self._lock:
+            bar = self._shown = self._shown or Progress(*_columns(), console=self.console, transient=True)
+            self._bars += 1
+            bar.start()
+        task = bar.add_task(description, total=total, note="")
+        try:
+            yield lambda completed=None, note="": bar.update(task, completed=completed, note=note)
+        finally:
+            bar.remove_task(task)
+            with self._lock:
+                self._bars -= 1
+                if not self._bars:
+                    bar.stop()
+                    self._shown = None
 
-            def update(completed: int | None = None, note: str = "") -> None:
-                bar.update(task, completed=completed, note=note)
 
-            yield update
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
 from storage.crash_points import reached
+from storage.rec_data import trained_clusters
 from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.sample_traces import sample_traces
@@ -37,13 +38,16 @@ def write_report(
     clusters: ArtifactRef,
     experts: tuple[ArtifactRef, ...],
     evaluation: ArtifactRef,
+    choice: ArtifactRef | None = None,
 ) -> ArtifactRef | State[ArtifactRef]:
     """The artifact with report.html.
 
     Args:
         experts: the trained experts, in the order of their clusters; empty where there are none. An expert is named by
-            the number at the end of its stage's name.
+            the number of its cluster.
+        choice: how the number of experts was chosen, where it was.
     """
+    named = dict(zip(trained_clusters(context.store.path(clusters)), experts, strict=True)) if experts else {}
 
     def build(draft: Draft, tracker: StageTracker) -> None:
         path = context.store.path
@@ -56,8 +60,10 @@ def write_report(
             reflections=_read_if(path(reflections) / "summary.json", {}),
             traces=sample_traces(path(reflections)),
             general=_training("general", path(general)),
-            experts=[_training(ref.stage.replace("_", " "), path(ref)) for ref in experts],
+            experts=[_training(f"expert {number}", path(ref)) for number, ref in named.items()],
             clusters=_read_if(path(clusters) / "clusters.json", {}),
+            choice=_read(path(choice) / "choice.json") if choice else {},
+            expert_figures=_read_if(path(evaluation) / "experts.json", {}),
             explanations=_read_if(path(evaluation) / "explanations.json", []),
         )
         reached("report/gathered")
@@ -65,7 +71,6 @@ def write_report(
         target.write_text(render_report(values), encoding="utf-8")
         tracker.artifact(target)
 
-    named = {ref.stage: ref for ref in experts}
     return run_stage(
         context,
         "report",
@@ -78,7 +83,8 @@ def write_report(
             "general": general,
             "clusters": clusters,
             "evaluation": evaluation,
-            **named,
+            **{f"expert_{number}": ref for number, ref in named.items()},
+            **({"choice": choice} if choice else {}),
         },
         settings={"config": context.config, "template": template_digest(TEMPLATE, *PARTS)},
     )

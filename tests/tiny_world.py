@@ -6,6 +6,7 @@ training has something to learn.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ def write_world(folder: Path, world: World, reflections: int = 8) -> dict[str, P
     save_file(dict(vars(world.tables)), paths["encoder"] / "vectors.safetensors")
     write_table(paths["reflections"] / "reflections.parquet", _reflection_columns(world, reflections), REFLECTIONS)
     write_table(paths["clusters"] / "clusters.parquet", _cluster_columns(world), CLUSTERS)
+    (paths["clusters"] / "clusters.json").write_text(json.dumps({"trained": [True, True]}))
     return paths
 
 

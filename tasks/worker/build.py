@@ -12,8 +12,8 @@ import torch
 from peft import set_peft_model_state_dict
 
 from storage.language_model import ADAPTER, adapter_weights, load_base, load_projector, load_tokenizer, read_settings
-from storage.rec_data import load_encoder_tables, load_item_texts, load_samples
-from storage.schemas import CLUSTERS, REFLECTIONS
+from storage.rec_data import load_encoder_tables, load_item_texts, load_samples, users_digest, users_of_cluster
+from storage.schemas import REFLECTIONS
 from storage.tables import read_table
 from tasks.worker.job import TrainingJob
 from thinkrec_core.config.root import ThinkRecConfig
@@ -83,6 +83,8 @@ class Workbench:
     reasoning_rows: list[int]
     cut_traces: int
     pad_id: int
+    group: str
+    """Whose training this is, for its seeds: the digest of the expert's users, or 0 where all users train."""
 
 
 def open_workbench(job: TrainingJob) -> Workbench:
@@ -114,7 +116,7 @@ def open_workbench(job: TrainingJob) -> Workbench:
     }
     with_prior = config.training.prior == "encoder"
     train = examples.factory(examples.train, answers, with_prior)
-    users = _users_of(job)
+    group, users = _group_of(job)
     traces = _traces(job.reflections, examples.train, users)
     valid_factory = examples.factory(examples.samples("valid"), answers, with_prior)
     valid_rows = _valid_rows(job, valid_factory.samples, users)
@@ -124,10 +126,11 @@ def open_workbench(job: TrainingJob) -> Workbench:
         settings=settings,
         make=lambda row, kind, prompt: train.make(row, prompt, traces[row] if kind == "reasoning" else None),
         valid=lambda prompt: [valid_factory.make(int(row), prompt) for row in valid_rows],
-        recommendation_rows=_train_rows(job, examples.train, users),
+        recommendation_rows=_train_rows(job, examples.train, users, group),
         reasoning_rows=sorted(traces),
         cut_traces=cut,
         pad_id=tokenizer.pad_id,
+        group=group,
     )
 
 
@@ -163,16 +166,14 @@ def start_answers(
     return answers, options
 
 
-def _users_of(job: TrainingJob) -> set[int] | None:
-    """Users of the expert's cluster; None where the training sees all users."""
-    if job.clusters is None:
-        return None
-    table = read_table(job.clusters / "clusters.parquet", CLUSTERS, ["user_idx", "cluster"])
-    chosen = table.column("cluster").to_numpy() == job.cluster
-    return set(table.column("user_idx").to_numpy()[chosen].tolist())
+def _group_of(job: TrainingJob) -> tuple[str, set[int] | None]:
+    """Digest and users of the expert's cluster; "0" and None where the training sees all users."""
+    if job.clusters is None or job.cluster is None:
+        return "0", None
+    return users_digest(job.clusters, job.cluster), set(users_of_cluster(job.clusters, job.cluster).tolist())
 
 
-def _train_rows(job: TrainingJob, train: Samples, users: set[int] | None) -> list[int]:
+def _train_rows(job: TrainingJob, train: Samples, users: set[int] | None, group: str) -> list[int]:
     rows = np.arange(len(train)) if users is None else np.flatnonzero(np.isin(train.user_idx, sorted(users)))
     if not len(rows):
         raise TrainingError(f"cluster {job.cluster} has no train rows", next_step="use fewer experts.count")
@@ -180,9 +181,7 @@ def _train_rows(job: TrainingJob, train: Samples, users: set[int] | None) -> lis
     by_kind = {"expert": config.experts.training, "warm_start": config.warm_start, "general": config.training}
     wanted = by_kind[job.kind].train_rows
     if wanted is not None and wanted < len(rows):
-        chosen = generator(job.config.seed, "train_rows", job.kind, job.cluster or 0).choice(
-            rows, wanted, replace=False
-        )
+        chosen = generator(job.config.seed, "train_rows", job.kind, group).choice(rows, wanted, replace=False)
         rows = np.sort(chosen)
     return rows.tolist()
 

@@ -30,6 +30,9 @@ class TrainingJob(Frozen):
     """Trained artifact to continue from: the warm start for `general`, the general adapter for `expert`."""
     clusters: Path | None = None
     cluster: int | None = None
+    """Of an expert: which cluster of `clusters` it speaks for. Only who its users are decides what is trained."""
+    sharers: int = 1
+    """Trainings that run at the same time on this machine and share its CPU threads."""
     output: Path
     """Where the trained artifact goes."""
     scratch: Path

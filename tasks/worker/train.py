@@ -58,7 +58,7 @@ def run_job(job: TrainingJob) -> None:
     for name, value in {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
         os.environ.setdefault(name, value)
     ranks = int(os.environ["WORLD_SIZE"])
-    torch.set_num_threads(engine_config.threads or max(1, (os.cpu_count() or 1) // ranks))
+    torch.set_num_threads(engine_config.threads or max(1, (os.cpu_count() or 1) // (ranks * job.sharers)))
     device, dtype = device_and_dtype(job.config.llm.dtype)
     bench = open_workbench(job)
     reached(f"{job.stage}/worker.opened")
@@ -124,7 +124,7 @@ def _run(
         model.lm.eval()  # a frozen adapter without dropout
     steps = BatchPlan(
         job.config.seed,
-        f"{job.kind}/{plan.name}/{job.cluster or 0}",
+        f"{job.kind}/{plan.name}/{bench.group}",
         bench.recommendation_rows,
         bench.reasoning_rows,
         optimisation.batch_size,

@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from storage.language_model import load_base
+from storage.language_model import load_base, load_stacked
 from storage.models import resolve_model
 
 
@@ -57,6 +57,36 @@ def test_the_general_adapter_is_a_plain_peft_folder(first: dict[str, Any], home:
     base = load_base(resolve_model("smollm2-135m").path, torch.float32)
     model = PeftModel.from_pretrained(base, str(adapter))
     assert sum(value.abs().sum() for name, value in model.named_parameters() if "lora_B" in name) > 0
+
+
+def test_the_adapter_of_a_user_says_what_the_experts_say(first: dict[str, Any], home: Path, tmp_path: Path) -> None:
+    ids = sorted(set(pq.read_table(first["predictions"]).column("user_id").to_pylist()))
+    command = [sys.executable, "-m", "flows.cli", "experts", "export", "--json", "--user", ids[0], "--out", "user"]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "THINKREC_HOME": str(home), "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert sum(told["gates"].values()) == pytest.approx(1)
+
+    base = resolve_model("smollm2-135m").path
+    adapters = [Path(path).parent for path in first["adapters"].values()]
+    model, gates = load_stacked(base, adapters[0], adapters[1:])
+    gates.set(torch.tensor([[told["gates"].get(name, 0.0) for name in first["adapters"]]]))
+    ids_BT = torch.arange(100, 120)[None]
+    own = PeftModel.from_pretrained(load_base(base, torch.float32), str(tmp_path / "user" / "adapter"))
+    with torch.no_grad():
+        torch.testing.assert_close(own(ids_BT).logits, model.causal(ids_BT).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_the_report_compares_routes_and_parts(first: dict[str, Any]) -> None:
+    page = Path(first["report"]).read_text(encoding="utf-8")
+    for shown in (
+        "Expert with the largest weight",
+        "As routed, fused as published",
+        "By cluster of the user",
+        "Gate entropy",
+    ):
+        assert shown in page
 
 
 def test_an_unchanged_rerun_does_nothing(first: dict[str, Any], home: Path) -> None:

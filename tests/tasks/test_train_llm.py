@@ -6,11 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
+from storage.rec_data import trained_clusters
 from storage.schemas import CLUSTERS
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tables import write_table
@@ -20,6 +23,7 @@ from tasks.stage import RunContext
 from tasks.view import View
 from tasks.worker.job import EVENTS, TrainingJob
 from tests.tiny_model import write_tiny_model
+from thinkrec_core.config.llm import LLMConfig
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import ModelError, TrainingError
 
@@ -35,13 +39,14 @@ training = {{"best_score": 0.5, "best_step": 1, "train_rows": 3, "kind": job["ki
 """
 
 
-def write_clusters(folder: Path, cluster: list[int], gate: float) -> None:
+def write_clusters(folder: Path, clusters: list[int], gates: Sequence[float] = (1.0, 0.0, 0.0)) -> None:
+    users = len(clusters)
     columns = {
-        "user_idx": [1, 2],
-        "train_rows": [3, 3],
-        "cluster": cluster,
-        "route": ["single", "fusion"],
-        "gates": [[0.0, gate, 1 - gate]] * 2,
+        "user_idx": range(1, users + 1),
+        "train_rows": [9] * users,
+        "cluster": clusters,
+        "route": ["general"] * users,
+        "gates": [list(gates)] * users,
     }
     write_table(folder / "clusters.parquet", columns, CLUSTERS)
 
@@ -62,15 +67,9 @@ class Stages:
         with self.store.locked(stage, "k"):
             draft = self.store.draft(stage, "k")
             (draft.path / "samples_train.parquet").write_bytes(stage.encode())
-            write_clusters(draft.path, [0, 1], 0.5)
+            if stage == "clusters":
+                write_clusters(draft.path, [0, 0, 1, -1])
             return self.store.publish(draft, stage, "k", {})
-
-    def regroup(self, key: str, cluster: list[int], gate: float) -> None:
-        """Give the experts other clusters, or other gates."""
-        with self.store.locked("clusters", key):
-            draft = self.store.draft("clusters", key)
-            write_clusters(draft.path, cluster, gate)
-            self.inputs["clusters"] = self.store.publish(draft, "clusters", key, {})
 
     def run(self, stage: str, model: Path | None = None, **config: Any) -> tuple[str, Path]:
         """(ran or cached, folder of the artifact)."""
@@ -85,6 +84,14 @@ class Stages:
             result = train_llm.train_expert.fn(context, *given.values(), index=int(stage.removeprefix("expert_")))
         ref = result if isinstance(result, ArtifactRef) else result.data
         return context.results[stage].status, self.store.path(ref)
+
+    def other_clusters(self, clusters: list[int], gates: Sequence[float] = (1.0, 0.0, 0.0)) -> None:
+        """Experts are of these clusters from now on."""
+        key = "_".join(map(str, [*clusters, *gates]))
+        with self.store.locked("clusters", key):
+            draft = self.store.draft("clusters", key)
+            write_clusters(draft.path, clusters, gates)
+            self.inputs["clusters"] = self.store.publish(draft, "clusters", key, {})
 
 
 @pytest.fixture
@@ -137,6 +144,24 @@ def test_an_expert_depends_on_its_own_training_not_on_the_general_ones(stages: S
     assert stages.run("expert_0", experts={"last_layers": 2})[0] == "ran"
     assert stages.run("expert_0", experts={"training": {"learning_rate": 2e-4}})[0] == "ran"
     assert stages.run("expert_1")[0] == "ran"
+
+
+def test_the_same_users_have_one_expert_whatever_clusters_stand_beside_theirs(stages: Stages) -> None:
+    _, first = stages.run("expert_0")
+    stages.other_clusters([1, 1, 0, 0])  # users 1 and 2 again, as cluster 1
+    assert stages.run("expert_1") == ("cached", first)
+    assert stages.run("expert_0")[0] == "ran"
+    stages.other_clusters([0, 1, 2, 2])
+    assert [stages.run(f"expert_{index}")[0] for index in range(3)] == ["ran", "ran", "cached"]
+
+
+def test_a_training_ends_when_one_beside_it_failed(stages: Stages) -> None:
+    stages.script = "import time; time.sleep(60)"
+    context = RunContext(ThinkRecConfig(llm=LLMConfig(model=str(stages.model))), stages.store, NullTracker(), View())
+    stop = Event()
+    stop.set()
+    with pytest.raises(TrainingError, match="training of expert_1 was stopped"):
+        train_llm.train_expert.fn(replace(context, stop=stop), *stages.inputs.values(), index=1)
 
 
 def test_the_base_model_counts_by_its_content(stages: Stages) -> None:
@@ -276,11 +301,11 @@ def test_the_workers_environment_is_offline_and_finds_the_packages(monkeypatch: 
 
 def test_other_gates_train_no_expert_again_and_other_clusters_do(stages: Stages) -> None:
     assert stages.run("expert_0")[0] == "ran"
-    stages.regroup("gates", [0, 1], 0.25)
+    stages.other_clusters([0, 0, 1, -1], (0.0, 0.25, 0.75))
     status, folder = stages.run("expert_0")
     assert status == "cached"
     assert json.loads((folder / "manifest.json").read_text())["parents"]["clusters"]["stage"] == "clusters"
-    stages.regroup("users", [1, 0], 0.25)
+    stages.other_clusters([1, 0, 1, -1])
     assert stages.run("expert_0")[0] == "ran"
 
 
@@ -289,5 +314,4 @@ def test_clusters_with_enough_rows_get_experts(stages: Stages) -> None:
         draft = stages.store.draft("clusters", "other")
         (draft.path / "clusters.json").write_text(json.dumps({"trained": [True, False, True]}))
         ref = stages.store.publish(draft, "clusters", "other", {})
-    context = RunContext(ThinkRecConfig(), stages.store, NullTracker(), View())
-    assert train_llm.trained_clusters(context, ref) == [0, 2]
+    assert trained_clusters(stages.store.path(ref)) == [0, 2]

@@ -21,6 +21,15 @@ from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import StoreError
 from thinkrec_core.evaluation.ladder import evaluate_ladder
 
+CLUSTERS = {
+    "count": 2,
+    "sizes": [5, 3],
+    "train_rows": [9, 7],
+    "trained": [False, True],
+    "silhouette": 0.5,
+    "users_without_train_rows": 2,
+}
+
 
 def publish(store: ArtifactStore, stage: str, files: dict[str, Any]) -> ArtifactRef:
     with store.locked(stage, "k"):
@@ -86,8 +95,8 @@ def refs(context: RunContext) -> dict[str, Any]:
         "wrong": publish(store, "wrong_predictions", {"summary.json": {"kept": 48}}),
         "reflections": publish_reflections(store),
         "general": publish(store, "general", {"losses.jsonl": losses, "training.json": {"best_step": 1}}),
-        "clusters": publish(store, "clusters", {}),
-        "experts": (publish(store, "expert_1", {"losses.jsonl": losses, "training.json": {"steps": 4321}}),),
+        "clusters": publish(store, "clusters", {"clusters.json": CLUSTERS}),
+        "experts": (publish(store, "expert", {"losses.jsonl": losses, "training.json": {"steps": 4321}}),),
         "evaluation": publish(store, "evaluation", {"rungs.json": rungs, "explanations.json": []}),
     }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thinkrec_core.config.base import Frozen
 from thinkrec_core.config.training import OptimisationConfig
@@ -14,8 +14,27 @@ class RouterConfig(Frozen):
     """Gate weights w = softmax(cos(e_u, c_n) / temperature) and the rule that reads them."""
 
     temperature: float = Field(0.1, gt=0)
-    mode: Literal["paper", "soft"] = "paper"
-    """`paper`: general, single expert or fusion by entropy and concentration. `soft`: always the fusion."""
+    mode: Literal["paper", "soft", "hard", "fusion"] = "paper"
+    """`paper`: general, single expert or fusion by entropy and concentration. `soft`: always the fusion. `hard`: always the
+    expert with the largest weight. `fusion`: as `paper`, but no single expert."""
+
+
+class ParallelConfig(Frozen):
+    """Where experts are trained, and how many at once. No result depends on it, if `training.engine.threads` is set."""
+
+    runner: Literal["sequential", "threads", "ray", "dask"] = "sequential"
+    """The Prefect task runner. `threads`: workers of this machine, side by side. `ray`, `dask`: on this machine or, with an
+    address, on a cluster that shares the folder of the store; they need the extra of that name."""
+    workers: int = Field(2, ge=1)
+    """Trainings at once. On one machine they share its CPU threads."""
+    address: str | None = None
+    """Of a running Ray or Dask cluster; null starts one on this machine."""
+
+    @model_validator(mode="after")
+    def _only_a_cluster_has_an_address(self) -> Self:
+        if self.address is not None and self.runner not in ("ray", "dask"):
+            raise ValueError(f"address {self.address} with runner {self.runner}; an address is one of ray or dask")
+        return self
 
 
 class ExpertsConfig(Frozen):
@@ -23,10 +42,13 @@ class ExpertsConfig(Frozen):
 
     count: int = Field(2, ge=1)
     """N; 1 means no experts: every user keeps the general adapter."""
-    choose: Literal["count", "silhouette"] = "count"
-    """How N is found. `count`: as given above. `silhouette`: the N with the best silhouette."""
+    choose: Literal["count", "silhouette", "valid"] = "count"
+    """How N is found. `count`: as given above. `silhouette`: the N with the best silhouette. `valid`: experts are trained for
+    each N, and the N with the best score on valid rows is kept; experts of the same users are trained once."""
     max_count: int | None = Field(None, ge=2, le=50)
-    """Largest N that `choose: silhouette` looks at, from 2 on; null: 10."""
+    """Largest N that `choose` looks at, from 2 (silhouette) or 1 (valid) on; null: 10 (silhouette) or 6 (valid)."""
+    valid_rows: int | None = Field(1000, ge=2)
+    """About this many valid rows, as whole users, on which `choose: valid` compares; null takes all."""
     clustering: Literal["ward", "kmeans", "minibatch"] = "ward"
     """`ward` and `kmeans` look at 10,000 users at most, the rest joins the nearest centroid; `minibatch` k-means at all."""
     space: Literal["zscore", "raw"] = "zscore"
@@ -40,11 +62,14 @@ class ExpertsConfig(Frozen):
     training: OptimisationConfig = OptimisationConfig(
         learning_rate=1e-5, min_learning_rate=0.0, warmup_learning_rate=1e-6, steps=24000
     )
+    parallel: ParallelConfig = ParallelConfig()
     router: RouterConfig = RouterConfig()
+    ablations: bool = True
+    """Score the test rows with other routes too (general, single, fusion, soft, the published merge), for the report."""
 
     @property
     def candidates(self) -> tuple[int, ...]:
         """Every N that is looked at."""
         if self.choose == "silhouette":
             return tuple(range(2, (self.max_count or 10) + 1))
-        return (self.count,)
+        return tuple(range(1, (self.max_count or 6) + 1)) if self.choose == "valid" else (self.count,)

@@ -116,10 +116,11 @@ def _counts(config: ExpertsConfig, count: int | None, users: int) -> Sequence[in
         return [number for number in config.candidates if number < users] or [1]
     wanted = config.count if count is None else count
     if users < wanted:
+        field = "count" if count is None else "max_count"
         raise DataError(
-            f"{users} users with train rows for experts.count {wanted}",
+            f"{users} users with train rows for experts.{field} {wanted}",
             "at least one user per cluster",
-            "lower experts.count",
+            f"lower experts.{field}",
         )
     return [wanted]
 

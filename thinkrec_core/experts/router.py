@@ -6,7 +6,8 @@
     else max w > .5 + .6 / N  one fits        -> that expert alone
     else                      several fit     -> the fusion sum_n w_n dW_n
 
-Users without train rows and N = 1 get the general adapter. All users are routed in one pass.
+That is the mode `paper`; `soft` always fuses, `hard` always takes the expert with the largest weight, and `fusion` is the rule
+without its second line. Users without train rows and N = 1 get the general adapter. All users are routed in one pass.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def route_weights(
 
     Args:
         weights: (U, N), rows sum to 1.
-        config: `mode` paper applies the rules; soft always fuses.
+        config: `mode` says which of the rules apply.
         known: (U,) False for users without train rows; all known if None.
         trained: (N,) False for experts without an adapter of their own; all trained if None.
     """
@@ -85,11 +86,13 @@ def route_weights(
     entropy = -np.where(w > 0, w * np.log(np.where(w > 0, w, 1.0)), 0.0).sum(axis=1)
 
     a, b = CONCENTRATION
-    paper = config.mode == "paper"
-    general = ~is_known | (experts == 1) | (paper & (entropy >= ENTROPY_SHARE * np.log(experts)))
-    single = ~general & paper & (w.max(axis=1) > a + b / experts)
+    unsure = (entropy >= ENTROPY_SHARE * np.log(experts)) & (config.mode in ("paper", "fusion"))
+    sure = (w.max(axis=1) > a + b / experts) & (config.mode == "paper")
+    general = ~is_known | (experts == 1) | unsure
+    single = ~general & (sure | (config.mode == "hard"))
 
-    own = np.where(single[:, None], w == w.max(axis=1, keepdims=True), w) * ~general[:, None]
+    largest = np.eye(experts)[w.argmax(axis=1)]
+    own = np.where(single[:, None], largest, w) * ~general[:, None]
     own = np.where(is_trained, own, 0.0)
     gates = np.column_stack([1.0 - own.sum(axis=1), own])
     gates[:, 0] = np.where(gates[:, 0] > 1e-12, gates[:, 0], 0.0)  # rounding of a fusion is no general share

@@ -1,13 +1,15 @@
-"""Several gate settings on one batch for little more than one forward: the layers below the experts are computed once.
+"""Several gate settings on one batch for little more than one forward: what they have in common is computed once.
 
 Experts differ from the general adapter only in the last layers, so the hidden states below them are the same for every gate
-setting whose weights sum to one. A batch runs through the lower layers once, then through the upper layers once per setting.
+setting whose weights sum to one. A batch runs through the lower layers once, then through the upper layers once per setting,
+and there only with the rows whose weights no earlier setting had.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,36 +22,58 @@ from thinkrec_core.recllm.model import RecLLM
 
 @torch.no_grad()
 def score_settings(
-    model: RecLLM, gates: Gates, batch: Batch, settings: Sequence[torch.Tensor], shared_layers: int
+    model: RecLLM,
+    gates: Gates,
+    batch: Batch,
+    settings: Sequence[torch.Tensor],
+    shared_layers: int,
+    cross_terms: bool = False,
 ) -> torch.Tensor:
     """(V, B) scores of `batch` under V gate settings (B, N) each.
 
     Args:
         settings: gate weights; below `shared_layers` the first setting's are used for all.
         shared_layers: how many lower layers all settings share; 0 runs each setting in full.
+        cross_terms: [compat] merge as published; nothing below can be shared then.
     """
     body = model.causal.base_model
-    if not shared_layers or len(settings) == 1 or not _can_split(body):
-        scores = []
-        for weights_BN in settings:
-            gates.set(weights_BN)
-            scores.append(model.score(batch))
-        return torch.stack(scores)
-    gates.set(settings[0])
-    with _layers(body, 0, shared_layers, final_norm=False):
-        lower_BTH = _run(body, model.embed(batch), batch)
-    scores = []
-    for weights_BN in settings:
-        gates.set(weights_BN)
-        with _layers(body, shared_layers, len(body.layers), final_norm=True):
-            scores.append(model.score_hidden(_run(body, lower_BTH, batch), batch))
-    return torch.stack(scores)
+    shared = shared_layers if _can_split(body) and not cross_terms else 0
+    lower_BTH = model.embed(batch)
+    if shared:
+        gates.set(settings[0])
+        with _layers(body, 0, shared, final_norm=False):
+            lower_BTH = _run(body, lower_BTH, batch)
+    scores_VB = torch.empty(len(settings), len(lower_BTH))
+    for number, weights_BN in enumerate(settings):
+        gates.set(weights_BN, cross_terms)
+        rows = torch.ones(len(weights_BN), dtype=torch.bool, device=weights_BN.device)
+        for earlier, known_BN in enumerate(settings[:number]):
+            same = (rows & (weights_BN == known_BN).all(dim=1)).cpu()
+            scores_VB[number, same] = scores_VB[earlier, same]
+            rows &= ~same.to(rows.device)
+        if not rows.any():
+            continue
+        part_BTH, part = lower_BTH[rows.to(lower_BTH.device)], _rows(batch, rows.to(lower_BTH.device))
+        gates.set(weights_BN[rows], cross_terms)
+        with _layers(body, shared, len(body.layers), final_norm=True) if shared else contextlib.nullcontext():
+            scores_VB[number, rows.cpu()] = model.score_hidden(_run(body, part_BTH, part), part).float().cpu()
+    return scores_VB
 
 
 def _run(body: Any, embeds_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
     out = body(inputs_embeds=embeds_BTH, attention_mask=batch.attention_mask_BT, use_cache=False)
     hidden_BTH: torch.Tensor = out.last_hidden_state
     return hidden_BTH
+
+
+def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
+    """What is left to know of some rows once their soft tokens are in place."""
+    return replace(
+        batch,
+        attention_mask_BT=batch.attention_mask_BT[rows],
+        answer_start_B=batch.answer_start_B[rows],
+        prior_B=batch.prior_B[rows],
+    )
 
 
 def _can_split(body: Any) -> bool:

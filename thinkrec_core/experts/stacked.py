@@ -34,21 +34,28 @@ class Gates:
     def __init__(self, adapters: int) -> None:
         self.adapters = adapters
         self.weights_BN: torch.Tensor | None = None
+        self.cross_terms = False
         self._spread: dict[tuple[int, int, float, torch.dtype, torch.device], torch.Tensor] = {}
 
-    def set(self, weights_BN: torch.Tensor) -> None:
+    def set(self, weights_BN: torch.Tensor, cross_terms: bool = False) -> None:
         """Use `weights_BN` (B, N) from the next forward on.
+
+        Args:
+            cross_terms: [compat] merge as the published code does, (sum_n sqrt(w_n) B_n) (sum_n sqrt(w_n) A_n), PEFT's
+                "linear" combination, in the place of the sum.
 
         Raises:
             ValueError: not one column per adapter.
         """
         if weights_BN.ndim != 2 or weights_BN.shape[1] != self.adapters:
             raise ValueError(f"gates of shape {tuple(weights_BN.shape)}; expected (B, {self.adapters})")
-        self.weights_BN = weights_BN
+        self.weights_BN, self.cross_terms = weights_BN, cross_terms
         self._spread.clear()
 
     def spread(self, copies: int, rank: int, scaling: float, like: torch.Tensor) -> torch.Tensor:
         """(B, 1, copies * rank) scaling * w_n, repeated for each row of A_n; made once per batch, not once per layer.
+
+        With `cross_terms` it is the square root of that, since A and B are weighted apart.
 
         Args:
             copies: N, or 1 for a layer on which all adapters agree; then the weights are summed.
@@ -63,10 +70,12 @@ class Gates:
             raise RuntimeError("gates must be set before the forward")
         key = (copies, rank, scaling, like.dtype, like.device)
         if key not in self._spread:
-            weights_BN = self.weights_BN.to(like.device, like.dtype)
+            weights_BN = scaling * self.weights_BN.to(like.device, like.dtype)
+            if self.cross_terms:
+                weights_BN = weights_BN.sqrt()
             if copies == 1:
                 weights_BN = weights_BN.sum(dim=1, keepdim=True)
-            self._spread[key] = (scaling * weights_BN).repeat_interleave(rank, dim=1)[:, None, :]
+            self._spread[key] = weights_BN.repeat_interleave(rank, dim=1)[:, None, :]
         return self._spread[key]
 
 
@@ -96,6 +105,8 @@ class StackedLoRALinear(nn.Module):
         spread_B1R = self.gates.spread(self.copies, self.rank, self.scaling, self.a_stack_RI)
         out_BTO: torch.Tensor = self.base(x_BTI)
         low_BTR = nn.functional.linear(x_BTI.to(self.a_stack_RI.dtype), self.a_stack_RI) * spread_B1R
+        if self.gates.cross_terms:
+            low_BTR = low_BTR.unflatten(-1, (self.copies, self.rank)).sum(dim=-2).repeat(1, 1, self.copies) * spread_B1R
         if out_BTO.dtype != low_BTR.dtype:
             return out_BTO + nn.functional.linear(low_BTR, self.b_stack_OR).to(out_BTO.dtype)
         # One call that adds the product to the output: a sum of its own would read and write (B, T, out) once more.
@@ -126,7 +137,7 @@ def stack_adapters(
     """
     if len(adapters) != gates.adapters:
         raise ModelError(f"{len(adapters)} adapters for {gates.adapters} gates")
-    paths = _common_modules(adapters)
+    paths = common_modules(adapters)
     for path in paths:
         inner = path.removeprefix("base_model.model.")
         parent_path, _, leaf = inner.rpartition(".")
@@ -168,7 +179,12 @@ def unstack_adapters(causal: Any) -> list[dict[str, torch.Tensor]]:
     return states
 
 
-def _common_modules(adapters: Sequence[AdapterWeights]) -> list[str]:
+def common_modules(adapters: Sequence[AdapterWeights]) -> list[str]:
+    """Module paths that all `adapters` change, in order.
+
+    Raises:
+        ModelError: adapters without weights, or of different modules or ranks.
+    """
     modules = [sorted({name.rpartition(".lora_")[0] for name in state}) for state in adapters]
     if not modules[0]:
         raise ModelError("an adapter has no LoRA weights", "lora_A and lora_B of each layer", "train it anew")

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from thinkrec_core.experts.router import CONCENTRATION, ENTROPY_SHARE
 from thinkrec_core.report.svg import INK, MUTED, PAPER, RULE, draw, quiet, series_color
 from thinkrec_core.report.values import Training
 from thinkrec_core.report.words import is_llm, rung_name
@@ -94,12 +95,16 @@ def valid_figure(name: str, trainings: Sequence[Training]) -> str:
     return draw(f"valid-{name}", "Validation figures by optimiser step", 60 + 125 * len(shown), paint)
 
 
-def map_figure(clusters: Mapping[str, Any]) -> str:
-    """Users in the plane of the first two principal components, one colour and one number per cluster; "" without."""
-    points = clusters.get("map") or {}
+def map_figure(clusters: Mapping[str, Any], tsne: bool = False) -> str:
+    """Users in the plane of the first two principal components or of their t-SNE, one colour and one number per cluster.
+
+    "" where there are none.
+    """
+    known = clusters.get("map") or {}
+    points = known.get("tsne", {}) if tsne else known
     if not points.get("x"):
         return ""
-    x, y, cluster = (np.asarray(points[key]) for key in ("x", "y", "cluster"))
+    x, y, cluster = np.asarray(points["x"]), np.asarray(points["y"]), np.asarray(known["cluster"])
 
     def paint(picture: Figure) -> None:
         axes = picture.add_subplot()
@@ -111,12 +116,13 @@ def map_figure(clusters: Mapping[str, Any]) -> str:
             at = (float(x[own].mean()), float(y[own].mean()))
             box = {"boxstyle": "circle,pad=0.3", "facecolor": PAPER, "edgecolor": series_color(int(index))}
             axes.annotate(str(index), at, ha="center", va="center", fontweight="bold", bbox=box)
-        axes.set_xlabel("first component")
-        axes.set_ylabel("second component")
+        if not tsne:
+            axes.set_xlabel("first component")
+            axes.set_ylabel("second component")
         axes.tick_params(labelbottom=False, labelleft=False)
         quiet(axes, "both")
 
-    return draw("map", f"{len(x)} users by cluster", 300, paint)
+    return draw("tsne" if tsne else "map", f"{len(x)} users by cluster", 300, paint)
 
 
 def gate_figure(clusters: Mapping[str, Any]) -> str:
@@ -130,13 +136,32 @@ def gate_figure(clusters: Mapping[str, Any]) -> str:
         edges = np.linspace(0, 1, len(counts) + 1)
         axes.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=series_color(0), edgecolor=PAPER)
         n = clusters["count"]
-        axes.axvline(0.5 + 0.6 / n, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.axvline(CONCENTRATION[0] + CONCENTRATION[1] / n, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
         axes.set_xlim(1 / n - 0.05 if n > 1 else 0, 1)
         axes.set_xlabel("largest gate weight of a user")
         axes.set_ylabel("users")
         quiet(axes)
 
     return draw("gates", "Histogram of the largest gate weight", 220, paint)
+
+
+def entropy_figure(clusters: Mapping[str, Any]) -> str:
+    """How many users have which entropy of the gate weights, over ln N; "" without clusters."""
+    counts = clusters.get("entropy_histogram")
+    if not counts or clusters.get("count", 1) < 2:
+        return ""
+
+    def paint(picture: Figure) -> None:
+        axes = picture.add_subplot()
+        edges = np.linspace(0, 1, len(counts) + 1)
+        axes.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=series_color(0), edgecolor=PAPER)
+        axes.axvline(ENTROPY_SHARE, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("entropy of a user's gate weights, as a share of ln N")
+        axes.set_ylabel("users")
+        quiet(axes)
+
+    return draw("entropy", "Histogram of the entropy of the gate weights", 220, paint)
 
 
 def _train_curve(training: Training, key: str, kind: str | None) -> tuple[np.ndarray, np.ndarray]:

@@ -45,5 +45,9 @@ class ReportValues:
     """Trainings of the expert adapters."""
     clusters: Values = field(default_factory=dict)
     """clusters.json of the clusters stage."""
+    expert_figures: Values = field(default_factory=dict)
+    """What `evaluation.expert_figures.expert_figures` returned; empty without experts."""
+    choice: Values = field(default_factory=dict)
+    """choice.json: the numbers of experts that were compared on valid rows; empty where the number was given."""
     explanations: Sequence[Values] = ()
     """user_id, item_id, title, label, history [{title, label}], scores {rung: float}, route, gates, text."""

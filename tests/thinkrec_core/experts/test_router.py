@@ -56,6 +56,14 @@ def test_soft_always_fuses() -> None:
     assert (routes.gates[:, 0] == 0).all()
 
 
+def test_hard_takes_the_largest_weight_and_fusion_takes_no_single_expert() -> None:
+    hard = route_weights(GOLDEN, RouterConfig(mode="hard"))
+    assert (hard.route.tolist(), hard.gates.tolist()) == (["single"] * 4, [[0, 0, 1]] * 4)
+    assert route_weights([[0.5, 0.5]], RouterConfig(mode="hard")).gates.tolist() == [[0, 1, 0]]  # a tie has one winner
+    fused = route_weights(GOLDEN, RouterConfig(mode="fusion"))
+    assert fused.route.tolist() == ["general", "fusion", "fusion", "fusion"]
+
+
 def test_untrained_experts_fold_into_the_general_adapter() -> None:
     routes = route_weights(GOLDEN, PAPER, trained=[True, False])
     assert routes.route.tolist() == ["general", "fusion", "fusion", "general"]

@@ -64,19 +64,31 @@ def test_lower_layers_run_once_and_the_model_is_left_as_it_was(stack: tuple[Tiny
     tiny, gates, batch = stack
     body = tiny.model.causal.base_model
     calls = dict.fromkeys(range(LAYERS), 0)
+    seen: list[int] = []
 
     def count(layer: int) -> Any:
-        def hook(*_: Any) -> None:
+        def hook(_module: Any, given: Any, _out: Any) -> None:
             calls[layer] += 1
+            if layer == LAYERS - 1:
+                seen.append(len(given[0]))
 
         return hook
 
     handles = [layer.register_forward_hook(count(number)) for number, layer in enumerate(body.layers)]
     before = (body.layers, body.norm, body.config.num_hidden_layers)
     score_settings(tiny.model, gates, batch, gate_settings(), SHARED)
+    assert calls == {0: 1, 1: 1, 2: 3, 3: 3}
+    # Rows that an earlier setting had already are not computed again.
+    first, second, third = gate_settings()
+    third[1:] = torch.where(torch.arange(1, BATCH)[:, None] % 2 == 0, first[1:], second[1:])
+    seen.clear()
+    scores = score_settings(tiny.model, gates, batch, [first, second, third, first], SHARED)
     for handle in handles:
         handle.remove()
-    assert calls == {0: 1, 1: 1, 2: 3, 3: 3}
+    assert seen == [BATCH, BATCH, 1]
+    assert torch.equal(scores[3], scores[0])
+    assert torch.equal(scores[2, 2::2], scores[0, 2::2])
+    assert torch.equal(scores[2, 1::2], scores[1, 1::2])
     assert (body.layers, body.norm, body.config.num_hidden_layers) == before
 
 

@@ -247,6 +247,27 @@ def test_a_mixed_batch_of_a_real_lm_is_peft_row_by_row() -> None:
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_cross_terms_are_the_linear_combination_of_peft(states: list[AdapterWeights], folders: list[Path]) -> None:
+    shares = [0.2, 0.5, 0.3]
+    peft = PeftModel.from_pretrained(tiny_causal(), str(folders[0]), adapter_name="0")
+    for number in (1, 2):
+        peft.load_adapter(str(folders[number]), str(number))
+    peft.add_weighted_adapter(["0", "1", "2"], shares, "merged", combination_type="linear")
+    peft.set_adapter("merged")
+    expected = peft.double().eval()(IDS).logits
+    causal, gates = stacked(states, torch.float64)
+    gates.set(rows(shares).double(), cross_terms=True)
+    torch.testing.assert_close(causal(IDS).logits, expected, atol=1e-4, rtol=1e-4)  # PEFT merged in fp32
+    assert float((logits((causal, gates), rows(shares).double()) - expected).abs().max()) > 0.1
+    gates.set(one_hot(1).double(), cross_terms=True)
+    torch.testing.assert_close(causal(IDS).logits, logits((causal, gates), one_hot(1).double()))
+    causal, gates = stacked([states[0]] * ADAPTERS)  # identical experts: one copy is kept, and comes out too strong
+    gates.set(rows(shares), cross_terms=True)
+    strong = sum(share**0.5 for share in shares) ** 2
+    torch.testing.assert_close(causal(IDS).logits, logits((causal, gates), strong * one_hot(0)), atol=1e-4, rtol=1e-4)
+
+
 def test_gates_must_fit_and_be_set(states: list[AdapterWeights]) -> None:
     causal, gates = stacked(states)
     with pytest.raises(RuntimeError, match="gates must be set"):
