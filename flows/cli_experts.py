@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.config_layers import Layer, mapping_layer
 from flows.options import Json
+
+if TYPE_CHECKING:
+    from flows.config_layers import Layer
 
 app = typer.Typer(help="Use the experts of a finished run.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,6 +29,8 @@ def number_layers(number: str | None) -> list[Layer]:
     """What `--experts` says as fields of the configuration."""
     if number is None:
         return []
+    from flows.config_layers import mapping_layer
+
     fields: dict[str, object]
     if number.isdecimal():
         fields = {"experts.choose": "count", "experts.count": int(number)}
