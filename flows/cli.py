@@ -20,6 +20,7 @@ from flows import (
     cli_ladder,
     cli_reflections,
     cli_teacher,
+    cli_tune,
 )
 from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
@@ -202,6 +203,7 @@ def status(as_json: Json = False) -> None:
 cli_ladder.register(app)
 cli_compare.register(app)
 cli_explanations.register(app)
+cli_tune.register(app)
 
 
 def main(arguments: list[str] | None = None) -> int:

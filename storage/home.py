@@ -5,6 +5,7 @@ $THINKREC_HOME or ./.thinkrec
 ├── mlflow.db, mlartifacts/                  storage.mlflow_backend
 ├── catalog.duckdb                           storage.catalog
 ├── runs/<run>.json                          the summary of each finished run
+├── tuning/<study>/                          storage.studies
 ├── logs/                                    what libraries and servers had to say
 ├── platform/                                daemons that `thinkrec up` started
 └── prefect/                                 PREFECT_HOME: never the one in the user's home folder

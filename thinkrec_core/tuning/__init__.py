@@ -1,0 +1,1 @@
+"""What is searched over when an encoder is tuned."""
