@@ -9,12 +9,11 @@ from typing import Any
 from prefect import flow
 
 from flows.config import load_config
+from flows.data import prepared
 from flows.run import Run, open_run
 from storage.store import ArtifactRef, ArtifactStore
-from tasks.condense_keywords import condense_keywords
 from tasks.fit_rung import fit_rung
 from tasks.measure_ladder import measure_ladder
-from tasks.prepare_data import prepare_data
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.report.published import published_rows
 
@@ -38,9 +37,7 @@ def ladder(
     """
     config = load_config(preset, overrides)
     with open_run(f"ladder-{preset}", config, _opened) as run:
-        data = run(prepare_data)
-        if config.data.keywords == "teacher":
-            data = run(condense_keywords, data)
+        data = prepared(run)
         fitted = {name: run(fit_rung.with_options(name=f"rung_{name}"), data, name) for name in config.ladder.rungs}
         return run.keep(_summary(run, preset, run(measure_ladder, data, fitted)))
 

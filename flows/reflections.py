@@ -11,6 +11,7 @@ from typing import Any, Literal
 from prefect import flow
 
 from flows.config import load_config
+from flows.data import prepared
 from flows.preflight import check_batch, check_reflections
 from flows.run import Run, open_run
 from storage.journal import Journal
@@ -18,9 +19,7 @@ from storage.models import resolve_model
 from storage.store import ArtifactRef, ArtifactStore
 from tasks.collect_references import collect_references
 from tasks.collect_wrong import collect_wrong_predictions
-from tasks.condense_keywords import condense_keywords
 from tasks.distil_reflections import distil_reflections
-from tasks.prepare_data import prepare_data
 from tasks.report_reflections import report_reflections
 from tasks.teacher.batch import write_batch
 from tasks.teacher.cases import Cases, reference_cases, wrong_cases
@@ -62,7 +61,7 @@ def reflections(
         if split == "train":
             ref = run(distil_reflections, _wrong(run, config))
         else:
-            ref = run(collect_references, _data(run, config), split, rows)
+            ref = run(collect_references, prepared(run), split, rows)
         return run.keep(_summary(run, split, ref, run(report_reflections, ref)))
 
 
@@ -98,13 +97,8 @@ def reflections_batch(
         return run.keep({"run": run.name, "preset": preset, "seconds": run.seconds, **run.stages(), **values})
 
 
-def _data(run: Run, config: ThinkRecConfig) -> ArtifactRef:
-    data = run(prepare_data)
-    return run(condense_keywords, data) if config.data.keywords == "teacher" else data
-
-
 def _wrong(run: Run, config: ThinkRecConfig) -> ArtifactRef:
-    data = _data(run, config)
+    data = prepared(run)
     encoder = run(train_encoder, data)
     needs_warm_start = config.wrong_predictions.student == "warm_start"
     warm_start = run(train_warm_start, data, encoder) if needs_warm_start else None
@@ -115,7 +109,7 @@ def _cases(run: Run, config: ThinkRecConfig, split: Split, rows: int) -> Cases:
     path = run.context.store.path
     if split == "train":
         return wrong_cases(path(_wrong(run, config)))
-    return reference_cases(path(_data(run, config)), split, rows, config.llm.max_history, config.seed)
+    return reference_cases(path(prepared(run)), split, rows, config.llm.max_history, config.seed)
 
 
 def _opened(split: Split) -> Callable[[ThinkRecConfig, Path], ArtifactStore]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows.data import prepared
 from flows.experts import make_experts
 from flows.run import Run
 from storage.store import ArtifactRef
 from tasks.collect_wrong import collect_wrong_predictions
-from tasks.condense_keywords import condense_keywords
 from tasks.distil_reflections import distil_reflections
-from tasks.prepare_data import prepare_data
 from tasks.train_encoder import train_encoder
 from tasks.train_llm import train_general, train_warm_start
 
@@ -34,9 +33,7 @@ class Trained:
 def train(run: Run) -> Trained:
     """The student of the run's configuration; stages that the store holds are read from it."""
     config = run.context.config
-    data = run(prepare_data)
-    if config.data.keywords == "teacher":
-        data = run(condense_keywords, data)
+    data = prepared(run)
     encoder = run(train_encoder, data)
 
     # The student errs, and the teacher explains the errors.

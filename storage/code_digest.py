@@ -38,7 +38,6 @@ PLUMBING = frozenset(
         "tasks.teacher.stopping",
         "thinkrec_core.errors",
         "thinkrec_core.config.root",
-        "thinkrec_core.report.data_words",
     }
 )
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}

@@ -14,7 +14,6 @@ from storage.readers.registry import configured_digest
 from storage.store import ArtifactRef, Draft
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
-from thinkrec_core.report.data_words import warnings
 
 
 @task(name="data", cache_policy=NO_CACHE)
@@ -39,8 +38,6 @@ def prepare_data(context: RunContext) -> ArtifactRef | State[ArtifactRef]:
             tracker.dataset(draft.path / f"samples_{split}.parquet", f"samples_{split}", digest, split)
         tracker.metrics(figures(statistics))
         tracker.artifact(draft.path / "statistics.json")
-        for warning in warnings(statistics):
-            context.view.say(f"  warning            {warning}")
 
     settings: dict[str, Any] = {"data": config.model_dump(mode="json", exclude={"source", "synthetic"})}
     if config.max_users is not None:
