@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from flows.cli import app, main
 from flows.config import resolve, user_layers
 from flows.tune_options import base_settings, parse_range
+from tests.taste_source import write_taste_source
 from thinkrec_core.config.encoder import KINDS
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import ConfigError
@@ -65,28 +65,13 @@ def test_a_search_starts_from_what_the_ladder_would_fit() -> None:
     assert {base_settings(config, kind).kind for kind in KINDS} == set(KINDS)
 
 
-def write_source(folder: Path) -> Path:
-    folder.mkdir()
-    draw = np.random.default_rng(5)
-    rows = ["user_id,item_id,label,timestamp"]
-    rows += [
-        f"u{user},i{item},{int(draw.random() < (0.9 if user % 2 == item % 2 else 0.1))},{1000 * user + at}"
-        for user in range(20)
-        for at, item in enumerate(draw.permutation(20))
-    ]
-    (folder / "interactions.csv").write_text("\n".join(rows) + "\n")
-    items = [f"i{item},Title {item} (19{60 + item})" for item in range(20)]
-    (folder / "items.csv").write_text("item_id,title\n" + "\n".join(items) + "\n")
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["mf", pytest.param(OWN, marks=pytest.mark.slow)])
 def test_the_best_settings_are_accepted_as_options_and_as_a_file(
     tmp_path: Path, store_root: Path, prefect_api: None, kind: str
 ) -> None:
     from flows.tune import tune
 
-    overrides = {"data": {"source": str(write_source(tmp_path / "source"))}}
+    overrides = {"data": {"source": str(write_taste_source(tmp_path / "source", 20, 20))}}
     found = tune(kind, "smoke", overrides, 2, "auc", 1, ["batch_size=128,256", "epochs=1,2"], True)
     best = found["best"]["params"]
     assert set(best) >= {"learning_rate", "batch_size", "epochs"}

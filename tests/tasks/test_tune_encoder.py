@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from storage.store import ArtifactRef, ArtifactStore
@@ -20,6 +19,7 @@ from tasks.prepare_data import prepare_data
 from tasks.stage import RunContext
 from tasks.tune_encoder import Search, tune_encoder
 from tasks.view import View
+from tests.taste_source import write_taste_source
 from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import StoreError
@@ -35,17 +35,7 @@ BASE = EncoderConfig(kind="mf", embedding_size=8, learning_rate=0.02, batch_size
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("source")
-    draw = np.random.default_rng(5)
-    rows = ["user_id,item_id,label,timestamp"]
-    for user in range(30):
-        for time_, item in enumerate(draw.permutation(30)):
-            liked = draw.random() < (0.9 if user % 2 == item % 2 else 0.1)
-            rows.append(f"u{user},i{item},{int(liked)},{1000 * user + time_}")
-    (folder / "interactions.csv").write_text("\n".join(rows) + "\n")
-    items = [f"i{item},Title {item} (19{60 + item})" for item in range(30)]
-    (folder / "items.csv").write_text("item_id,title\n" + "\n".join(items) + "\n")
-    return folder
+    return write_taste_source(tmp_path_factory.mktemp("source"), 30, 30)
 
 
 def context_of(root: Path, source: Path, tracker: Tracker | None = None) -> tuple[RunContext, ArtifactRef]:
