@@ -30,6 +30,7 @@ from tasks.train_encoder import train_encoder
 from tasks.train_llm import train_warm_start
 from thinkrec_core.config.reflections import LOCAL
 from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.report.reflections import cost
 
 Split = Literal["train", "valid", "test"]
 
@@ -130,14 +131,13 @@ def _summary(run: Run, split: Split, ref: ArtifactRef, report: ArtifactRef) -> d
     folder = run.context.store.path(ref)
     found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     name = REFLECTION_FILE if split == "train" else REFERENCE_FILE
-    price = run.context.config.teacher.price
     return {
         "run": run.name,
         "preset": run.preset,
         "seconds": run.seconds,
         **run.stages(),
         **found,
-        "cost": price.cost(found["prompt_tokens"], found["completion_tokens"]) if price else None,
+        "cost": cost(found, run.context.config.teacher),
         "table": str(folder / name),
         "table_with_costs": str(folder / "telemetry" / name),
         "report": str(run.context.store.path(report) / "reflections.html"),

@@ -9,10 +9,12 @@ from typing import Any
 from flows.run import Run
 from flows.training import Trained
 from storage.rec_data import trained_clusters
-from storage.schemas import REFLECTIONS
 from storage.store import ArtifactRef
-from storage.tables import read_table
+from thinkrec_core.report.reflections import cost
 from thinkrec_core.report.words import headline
+
+TAUGHT = ("model", "rounds", "reasons", "right_verdicts", "leaked", "prompt_tokens", "completion_tokens")
+"""Of the summary of the reflections, what the summary of a run repeats."""
 
 
 def summarise(
@@ -24,16 +26,14 @@ def summarise(
     """A JSON-able dictionary about a finished run.
 
     Keys: run, preset, seconds, stages {name: {status, seconds}}, all_cached, rows, users, floor, headline (two sentences),
-    rungs {name: {auc, uauc, auc_ci, ...}}, reflections {accepted, rejected}, explanations, predictions, report, adapters
-    {general, expert_0, ...}, artifacts {stage: its reference}, config (the whole of it), mlflow_run (its id, empty if the run
-    was not tracked), mlflow_uri. Paths are absolute.
+    rungs {name: {auc, uauc, auc_ci, ...}}, reflections {accepted, rejected}, teacher {model, rounds, reasons,
+    right_verdicts, leaked, prompt_tokens, completion_tokens, cost}, explanations, predictions, report, adapters {general,
+    expert_0, ...}, artifacts {stage: its reference}, config (the whole of it), mlflow_run (its id, empty if the run was not
+    tracked), mlflow_uri. Paths are absolute.
     """
     path = run.context.store.path
     ladder = _read(path(evaluation) / "rungs.json")
-    accepted = read_table(path(trained.reflections) / "reflections.parquet", REFLECTIONS, ["accepted"]).column(
-        "accepted"
-    )
-    count = sum(accepted.to_pylist())
+    taught = _read(path(trained.reflections) / "summary.json")
     numbers = trained_clusters(path(trained.clusters))
     adapters = {"general": trained.general} | {
         f"expert_{n}": ref for n, ref in zip(numbers, trained.experts, strict=True)
@@ -48,7 +48,8 @@ def summarise(
         "floor": ladder["floor"],
         "headline": " ".join(headline(ladder)),
         "rungs": ladder["rungs"],
-        "reflections": {"accepted": count, "rejected": len(accepted) - count},
+        "reflections": {name: taught[name] for name in ("accepted", "rejected")},
+        "teacher": {**{name: taught[name] for name in TAUGHT}, "cost": cost(taught, run.context.config.teacher)},
         "explanations": _read(path(evaluation) / "explanations.json"),
         "predictions": str(path(evaluation) / "predictions.parquet"),
         "report": str(path(report) / "report.html"),

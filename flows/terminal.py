@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thinkrec_core.report.words import NONE, figure, rung_name, signed
+from thinkrec_core.report.words import NONE, figure, money, rung_name, signed
 
 EXPLANATIONS = 2
 """Explanations that are shown; the report has all."""
@@ -26,6 +26,8 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(Text(summary["headline"]))
     accepted, rejected = summary["reflections"]["accepted"], summary["reflections"]["rejected"]
     console.print(f"Reflections: {accepted} accepted, {rejected} rejected.")
+    if summary["teacher"]["cost"] is not None:
+        console.print(f"They cost {money(summary['teacher']['cost'])}, answers of earlier runs included.")
     if not accepted:
         console.print("No reflection could be trained on: the mix had no reasoning batches.")
     for told in summary["explanations"][:EXPLANATIONS]:

@@ -43,7 +43,8 @@ def test_every_stage_runs_and_every_rung_is_scored(first: dict[str, Any]) -> Non
     assert {stage["status"] for stage in first["stages"].values()} == {"ran"}
     assert list(first["stages"])[:5] == ["data", "encoder", "wrong_predictions", "reflections", "general"]
     assert set(first["rungs"]) >= {"popularity", "bias", "encoder", "zero_shot", "thinkrec_general", "thinkrec_experts"}
-    assert sum(first["reflections"].values()) == 6
+    assert sum(first["reflections"].values()) == sum(first["teacher"]["rounds"].values()) == 6
+    assert (first["teacher"]["completion_tokens"] > 0, first["teacher"]["cost"]) == (True, None)
     table = pq.read_table(first["predictions"])
     assert table.num_rows == first["rows"] >= 32
     general = table.column("score_thinkrec_general").to_pylist()

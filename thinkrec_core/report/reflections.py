@@ -109,11 +109,16 @@ def rounds_figure(summary: Mapping[str, Any]) -> str:
     return draw("rounds", "Rows by the number of rounds", 190, paint)
 
 
-def _cost(summary: Mapping[str, Any], teacher: TeacherConfig) -> str:
+def cost(summary: Mapping[str, Any], teacher: TeacherConfig) -> float | None:
+    """What all answers of `summary` cost by the price table, paid in this run or an earlier one; None without a price."""
     price = teacher.price
-    if price is None:
+    return price.cost(summary["prompt_tokens"], summary["completion_tokens"]) if price else None
+
+
+def _cost(summary: Mapping[str, Any], teacher: TeacherConfig) -> str:
+    whole = cost(summary, teacher)
+    if whole is None:
         return f"unknown: teacher.prices does not name {teacher.model}"
-    whole = price.cost(summary["prompt_tokens"], summary["completion_tokens"])
     per = f", {words.money(whole / summary['accepted'])} per accepted trace" if summary["accepted"] else ""
     return f"{words.money(whole)}{per}"
 
