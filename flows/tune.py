@@ -14,10 +14,10 @@ import yaml
 from prefect import flow
 
 from flows.config import load_config
+from flows.data import prepared
 from flows.run import Run, open_run
 from flows.tune_options import search_of
 from storage.store import ArtifactStore
-from tasks.prepare_data import prepare_data
 from tasks.tune_encoder import Search, tune_encoder
 from thinkrec_core.config.encoder import KINDS
 from thinkrec_core.recllm.selection import SelectBy
@@ -58,7 +58,7 @@ def tune(
     config = load_config(preset, overrides)
     search = search_of(config, encoder, trials, by, seeds, ranges, prune)
     with open_run(f"tune-{preset}", config, lambda _, root: ArtifactStore(root)) as run:
-        data = run(prepare_data)
+        data = prepared(run)
         found = tune_encoder(run.context, data, search)
         return run.keep(_summary(run, preset, search, found))
 
