@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -93,7 +94,7 @@ class Bench:
 
     def at_point(self, calm: Path, point: str, start: Start, overrides: dict[str, Any]) -> None:
         """Kill at `point` in a store that lacks only its stage; run again; compare."""
-        stage = point.partition("/")[0]
+        stage = re.sub(r"_\d+$", "", point.partition("/")[0])  # experts are one stage
         root = self.folder / f"try-{self.verdict.points}"
         _copy(calm, root, {"general" if stage == "worker" else stage})
         code = start(root, overrides, **{AT: point}).wait()
@@ -129,9 +130,9 @@ class Bench:
             if _whole(root) != _whole(calm):
                 found.unequal.append(f"{name}: other artifacts")
             _, summary = summaries(root)[-1]
-            ran = {stage for stage, result in summary["stages"].items() if result["status"] == "ran"}
-            again = {stage for stage, _ in kept} & ran
-            found.recomputed += [f"{name}: {stage}" for stage in sorted(again)]
+            made = {label: (ref["stage"], ref["key"]) for label, ref in summary["artifacts"].items()}
+            ran = {made[label] for label, result in summary["stages"].items() if result["status"] == "ran"}
+            found.recomputed += [f"{name}: {stage}" for stage, _ in sorted(kept & ran)]
         left = [path.name for path in (root / "building").iterdir()] + _orphans(root)
         found.unequal += [f"{name}: left {each}" for each in left]
         print(f"{found.points:4} {name:<44} {len(kept):2} kept  {found.line()}", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from deployments.daemons import Daemon, find_daemon, start_daemon, stop_daemon
 from deployments.environment import platform_environment
+from deployments.prefect_rest import call
 from deployments.servers import MLFLOW, PREFECT, WORKER, Addresses, start_servers
 from deployments.zombies import crash_zombies
 from storage.home import prefect_home, runs_folder
@@ -26,7 +27,7 @@ Say = Callable[[str], None]
 
 
 def up(root: Path, prefect_port: int, mlflow_port: int, say: Say) -> Addresses:
-    """The addresses of the running platform: both servers, the deployment `thinkrec/full`, and a worker for it.
+    """The addresses of the running platform: both servers, the deployments of prefect.yaml, and a worker for them.
 
     What runs already stays as it is. Runs that a dead worker left behind are marked as crashed, since each of them would
     hold the deployment's only slot for ever.
@@ -38,12 +39,13 @@ def up(root: Path, prefect_port: int, mlflow_port: int, say: Say) -> Addresses:
     say("starting Prefect and MLflow")
     found = start_servers(root, prefect_port, mlflow_port)
     environment = {**platform_environment(root), "PREFECT_API_URL": found.api}
-    say(f"deploying {DEPLOYMENT}")
+    say(f"deploying {DEPLOYMENT} and its parts")
     _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment, project)
+    call(f"{found.api}/work_pools/{POOL}", {"concurrency_limit": 1}, "PATCH")
     _prefect(["deploy", "--all", "--prefect-file", str(project / "prefect.yaml")], environment, project)
     worker = find_daemon(root, WORKER)
     if worker is None or not worker.alive:
-        crash_zombies(found.api, "full")
+        crash_zombies(found.api, POOL)
         _start_worker(root, environment)
     _announce(root, found.api)
     return found

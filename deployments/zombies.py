@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
 
-from thinkrec_core.errors import PlatformError
+from deployments.prefect_rest import call
 
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 LIVING = ["RUNNING", "PENDING", "CANCELLING"]
 
 
-def crash_zombies(api: str, deployment: str) -> int:
-    """The number of runs of `deployment` that were marked as crashed; to be called while no worker lives.
+def zombies(api: str, pool: str) -> list[dict[str, Any]]:
+    """The runs of the work pool `pool` that the server holds for alive; zombies if no worker lives.
 
     Raises:
         PlatformError: the server refuses.
     """
-    found = _post(
+    found: list[dict[str, Any]] = call(
         f"{api}/flow_runs/filter",
-        {
-            "deployments": {"name": {"any_": [deployment]}},
-            "flow_runs": {"state": {"type": {"any_": LIVING}}},
-        },
+        {"work_pools": {"name": {"any_": [pool]}}, "flow_runs": {"state": {"type": {"any_": LIVING}}}},
     )
+    return found
+
+
+def crash_zombies(api: str, pool: str) -> int:
+    """The number of runs of the work pool `pool` that were marked as crashed; to be called while no worker lives.
+
+    Raises:
+        PlatformError: the server refuses.
+    """
+    found = zombies(api, pool)
     for run in found:
         state = {"type": "CRASHED", "name": "Crashed", "message": "its worker was gone when the platform started"}
-        _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        call(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
     return len(found)
-
-
-def _post(url: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with _DIRECT.open(request, timeout=30) as response:
-            return json.load(response)
-    except (OSError, ValueError) as error:
-        raise PlatformError(
-            f"the Prefect server refuses {url} ({error})", next_step="thinkrec down, then thinkrec up"
-        ) from None

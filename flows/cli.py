@@ -15,6 +15,7 @@ from flows import (
     cli_artifacts,
     cli_compare,
     cli_data,
+    cli_doctor,
     cli_experts,
     cli_explanations,
     cli_ladder,
@@ -204,6 +205,7 @@ cli_ladder.register(app)
 cli_compare.register(app)
 cli_explanations.register(app)
 cli_tune.register(app)
+cli_doctor.register(app)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.options import Assignments, ConfigFile, Json, PresetName
+from thinkrec_core.errors import PlatformError
 
 if TYPE_CHECKING:
     from thinkrec_core.config.root import ThinkRecConfig
@@ -99,15 +100,22 @@ def append(
     as_json: Json = False,
 ) -> None:
     """Add a source to a data set as its next snapshot; ids of known users and items stay as they are."""
+    from deployments.events import announce_snapshot
     from flows.output import Output
+    from storage.home import store_root
     from storage.snapshots import append_snapshot
 
     resolved = _resolved(preset, config, assignments, source, form, columns)
     output = Output(as_json)
     found = append_snapshot(resolved.data, to, output.say)
-    # A snapshot is there from here on, whoever wants to be told of it.
+    told = False
+    try:
+        told = found.added and announce_snapshot(store_root(), to, found.snapshot, found.rows)
+    except PlatformError as error:  # the snapshot is there, whoever hears of it
+        output.say(str(error))
     if found.added:
         output.say(f"{found.rows:,} rows are in {found.path}; rejected {found.rejected:,}")
+        output.say("thinkrec/on-new-data was told" if told else "no platform runs (thinkrec up): no run was started")
     else:
         output.say(f"nothing was added: {found.path} holds the same {found.rows:,} rows")
     output.result(
@@ -115,6 +123,7 @@ def append(
             "dataset": str(to),
             "snapshot": found.snapshot,
             "added": found.added,
+            "announced": told,
             "rows": found.rows,
             "rejected": found.rejected,
             "items": found.items,

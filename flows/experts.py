@@ -88,6 +88,7 @@ def _call_all(run: Run, calls: list[dict[str, Any]]) -> list[ArtifactRef]:
     parallel = run.context.config.experts.parallel
     if parallel.runner == "sequential" or len(calls) < 2:
         return [run(train_expert.with_options(name=call["label"]), **call) for call in calls]
+    run.go_on(calls[0]["label"])
     stop = threading.Event()
     here = parallel.runner == "threads"
     sharers = 1 if parallel.address else min(parallel.workers, len(calls))

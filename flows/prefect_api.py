@@ -6,11 +6,12 @@ starts while the tasks are being imported, which takes as long.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from deployments.environment import platform_environment, settle_run_environment
 from deployments.ports import HOST, answers, free_port, wait_until_answers
@@ -33,6 +34,7 @@ class PrefectAPI:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._server: Child | None = None
+        self._starting: IO[str] | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -48,6 +50,7 @@ class PrefectAPI:
     ) -> None:
         if self._server is not None:
             self._server.stop()
+        self._started()
 
     def wait(self) -> None:
         """Return when the API answers.
@@ -57,6 +60,7 @@ class PrefectAPI:
         """
         server = self._server
         if server is None or wait_until_answers(f"{self.url}/health", STARTUP_SECONDS, lambda: server.poll() is None):
+            self._started()
             return
         last = server.log_tail(1) or "no output"
         raise PlatformError(
@@ -67,8 +71,17 @@ class PrefectAPI:
         port = free_port()
         self.url = f"http://{HOST}:{port}/api"
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+        # Two servers that create the tables of the same database at once would trip over each other.
+        (self._root / "locks").mkdir(parents=True, exist_ok=True)
+        self._starting = (self._root / "locks" / "prefect-start").open("w")
+        fcntl.flock(self._starting, fcntl.LOCK_EX)
         log = logs_folder(self._root) / "prefect-run.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")  # the last start is the one to read about
         # Services are for schedules and deployments; a run needs neither those nor the pages.
         self._server = Child.start([*command, "--no-services", "--no-ui"], log, platform_environment(self._root))
+
+    def _started(self) -> None:
+        if self._starting is not None:
+            self._starting.close()
+            self._starting = None

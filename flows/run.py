@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
+from flows.notify import notify
+from flows.pages import run_page, stage_page
 from flows.preflight import preflight
 from flows.views import current_view
 from storage.catalog import write_catalog
@@ -21,6 +23,24 @@ from storage.store import ArtifactRef, ArtifactStore
 from storage.tracking import Tracker
 from tasks.stage import RunContext
 from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.errors import one_line
+
+Part = Literal[
+    "data", "encoder", "wrong_predictions", "reflections", "general", "clusters", "experts", "evaluation", "report"
+]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""The stages of the pipeline in their order; what prepares one belongs to it."""
+_BELONGS: dict[str, Part] = {
+    "keywords": "data",
+    "warm_start": "wrong_predictions",
+    "clusters": "clusters",
+    "expert": "experts",
+    "choice": "experts",
+}
+
+
+class Enough(Exception):
+    """The run has come to the end of the part that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +51,35 @@ class Run:
     preset: str
     context: RunContext
     started: float
+    until: Part | None = None
+    """The last part that runs; None runs all."""
 
     def __call__(self, stage: Callable[..., Any], *inputs: Any, **named: Any) -> ArtifactRef:
-        """The artifact of the task `stage`; a cache hit comes as the state that Prefect shows, and is read out of it."""
+        """The artifact of the task `stage`; a cache hit comes as the state that Prefect shows, and is read out of it.
+
+        Raises:
+            Enough: `stage` lies behind the part that was asked for.
+        """
+        name: str = getattr(stage, "name", "")
+        self.go_on(name)
         outcome = stage(self.context, *inputs, **named)
         ref = outcome if isinstance(outcome, ArtifactRef) else outcome.result()
         if not isinstance(ref, ArtifactRef):
             raise TypeError(f"stage {stage} gave {type(ref).__name__}, not an artifact")
+        results = self.context.results
+        name = name if name in results else ref.stage  # a task may run under a name of its own
+        if (done := results.get(name)) is not None:
+            stage_page(name, done.status, done.seconds, self.context.store.manifest(ref))
         return ref
+
+    def go_on(self, stage: str) -> None:
+        """Return if `stage` belongs to what was asked for.
+
+        Raises:
+            Enough: it lies behind that.
+        """
+        if self.until is not None and PARTS.index(_part_of(stage)) > PARTS.index(self.until):
+            raise Enough
 
     @property
     def seconds(self) -> float:
@@ -68,6 +109,8 @@ class Run:
         cached = sorted(name for name, stage in summary["stages"].items() if stage["status"] == "cached")
         tracker.tags({"thinkrec.cached": ", ".join(cached) or "none", "thinkrec.summary": str(target)})
         tracker.artifact(target)
+        run_page(self.name, self.preset, summary)
+        notify("finished", run=self.name, preset=self.preset, seconds=self.seconds, report=summary.get("report", ""))
         write_catalog(self.context.store.root)
         reached("run/catalogued")
         return summary
@@ -75,12 +118,16 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    preset: str, config: ThinkRecConfig, check: Callable[[ThinkRecConfig, Path], ArtifactStore] = preflight
+    preset: str,
+    config: ThinkRecConfig,
+    check: Callable[[ThinkRecConfig, Path], ArtifactStore] = preflight,
+    until: Part | None = None,
 ) -> Iterator[Run]:
     """A run of `config` in the store of this process, tracked until the block ends.
 
     Args:
         check: opens the store after checks of what this kind of run needs.
+        until: the last part that runs.
 
     Raises:
         ThinkRecError: what `check` found.
@@ -92,10 +139,11 @@ def open_run(
     status = "KILLED"
     try:
         with store.in_use():
-            yield Run(name, preset, RunContext(config, store, tracker, current_view()), time.monotonic())
+            yield Run(name, preset, RunContext(config, store, tracker, current_view()), time.monotonic(), until)
         status = "FINISHED"
-    except Exception:
+    except Exception as error:
         status = "FAILED"
+        notify("failed", run=name, preset=preset, error=one_line(str(error)))
         raise
     finally:
         tracker.finish(status)
@@ -114,6 +162,11 @@ def _new_name(root: Path, preset: str) -> str:
             _run_file(root, name).touch(exist_ok=False)
             return name
     raise RuntimeError(f"a thousand runs were started at {base}")
+
+
+def _part_of(stage: str) -> Part:
+    kind = stage.partition("_")[0]
+    return _BELONGS.get(stage) or _BELONGS.get(kind) or cast(Part, stage)
 
 
 def _run_file(root: Path, name: str) -> Path:

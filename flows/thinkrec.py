@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow
 
 from flows.config import load_config
-from flows.run import Run, open_run
+from flows.run import Enough, Part, Run, open_run
 from flows.summary import summarise
 from flows.training import train
 from tasks.evaluate import evaluate
@@ -23,6 +23,7 @@ def thinkrec(
     preset: str = "quickstart",
     overrides: dict[str, Any] = {},  # noqa: B006 - never changed; the server's form shows it as the default
     snapshot: str | None = None,
+    until: Part | None = None,
 ) -> dict[str, Any]:
     """The summary of a run, as `flows.summary.summarise` gives it; also kept as runs/<run>.json below the store.
 
@@ -30,12 +31,17 @@ def thinkrec(
         preset: name of a preset.
         overrides: fields that replace those of the preset, nested or dotted: {"training.steps": 100}.
         snapshot: a data folder that takes the place of data.source, such as the newest export of a shop.
+        until: the last stage that runs; the summary then tells of stages alone.
 
     Raises:
         ThinkRecError: a mistake of the user; finished stages are kept.
     """
-    with open_run(preset, load_config(preset, overrides, snapshot)) as run:
-        return pipeline(run)
+    with open_run(preset, load_config(preset, overrides, snapshot), until=until) as run:
+        try:
+            return pipeline(run)
+        except Enough:
+            partial = {"run": run.name, "preset": preset, "until": until, "seconds": run.seconds}
+            return run.keep({**partial, **run.stages(), "rungs": {}})
 
 
 def pipeline(run: Run) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from contextvars import ContextVar
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from tasks.view import View
+from flows.pages import progress_page
+from tasks.view import Advance, View
 
 _shown: ContextVar[View | None] = ContextVar("thinkrec_view", default=None)
 
@@ -21,6 +22,12 @@ class LogView(View):
         """Log one line; outside of a Prefect run it is dropped."""
         with contextlib.suppress(MissingContextError):
             get_run_logger().info("%s", text.strip())
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Advance]:
+        """A progress bar in the server's pages."""
+        with progress_page(description, total) as advance:
+            yield advance
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def test_zombies_are_crashed_by_force(httpserver: HTTPServer) -> None:
         httpserver.expect_request(f"/api/flow_runs/{run}/set_state", method="POST").respond_with_json({})
     assert crash_zombies(httpserver.url_for("/api"), "full") == 2
     (asked, _), *changed = httpserver.log
-    assert asked.json["deployments"] == {"name": {"any_": ["full"]}}
+    assert asked.json["work_pools"] == {"name": {"any_": ["full"]}}
     assert all(request.json["force"] and request.json["state"]["type"] == "CRASHED" for request, _ in changed)
     assert len(changed) == 2
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from prefect.client.schemas.objects import State
 from flows import run as run_module
 from flows.config import load_config
 from flows.preflight import preflight
-from flows.run import Run, open_run
+from flows.run import Enough, Run, open_run
 from flows.views import LogView, current_view, showing
 from storage.store import ArtifactRef, ArtifactStore, Draft
 from storage.tracking import NullTracker, StageTracker
@@ -110,3 +111,21 @@ def test_the_view_is_that_of_the_block_and_else_the_log() -> None:
     outside = current_view()
     assert isinstance(outside, LogView)
     outside.say("nobody listens outside of a run")
+
+
+@task(name="expert_1", cache_policy=NO_CACHE)
+def expert(context: RunContext) -> ArtifactRef | State[ArtifactRef]:
+    return number.fn(context, 2)
+
+
+def test_a_part_of_the_pipeline_ends_before_the_first_stage_behind_it(tmp_path: Path) -> None:
+    context = RunContext(load_config("smoke"), ArtifactStore(tmp_path), NullTracker(), View())
+    run = Run("name", "smoke", context, 0.0, "encoder")
+    with pytest.raises(Enough):
+        run(expert)
+    assert context.results == {}
+    belongs = {"keywords": "data", "warm_start": "wrong_predictions", "clusters_4": "clusters", "choice": "experts"}
+    for stage, part in belongs.items():
+        replace(run, until=part).go_on(stage)
+    with pytest.raises(Enough):
+        replace(run, until="clusters").go_on("choice")
