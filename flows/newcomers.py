@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.data import prepared
 from flows.run import open_run
 from storage.finished_run import finished_run
 from storage.home import store_root
@@ -15,7 +16,6 @@ from storage.store import ArtifactStore
 from tasks.evaluate import evaluate
 from tasks.extend_clusters import extend_clusters
 from tasks.extend_encoder import extend_encoder
-from tasks.prepare_data import prepare_data
 from tasks.train_llm import train_expert
 from thinkrec_core.config.root import ThinkRecConfig
 
@@ -40,7 +40,7 @@ def add_expert(source: str, base: str | None = None) -> dict[str, Any]:
     config = ThinkRecConfig.model_validate({**values, "data": {**values["data"], "source": source}})
     with open_run(f"newcomers-{old.summary['preset']}", config) as run:
         path = run.context.store.path
-        data = run(prepare_data)
+        data = prepared(run)
         encoder = run(extend_encoder, old.encoder, old.data, data)
         clusters = run(extend_clusters, old.clusters, encoder, data)
         facts = json.loads((path(clusters) / "clusters.json").read_text())
