@@ -13,12 +13,14 @@ import typer
 
 from flows import (
     cli_artifacts,
+    cli_bundle,
     cli_compare,
     cli_data,
     cli_doctor,
     cli_experts,
     cli_explanations,
     cli_ladder,
+    cli_recommend,
     cli_reflections,
     cli_teacher,
     cli_tune,
@@ -39,6 +41,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_experts.app, name="experts")
 app.add_typer(cli_artifacts.app, name="artifacts")
+app.add_typer(cli_bundle.app, name="bundle")
 app.add_typer(cli_reflections.app, name="reflections")
 app.add_typer(cli_teacher.app, name="teacher")
 
@@ -204,6 +207,7 @@ def status(as_json: Json = False) -> None:
 cli_ladder.register(app)
 cli_compare.register(app)
 cli_explanations.register(app)
+cli_recommend.register(app)
 cli_tune.register(app)
 cli_doctor.register(app)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 __all__ = [
+    "BUNDLE_SEEN",
+    "BUNDLE_USERS",
     "CLUSTERS",
     "COSTED_REFERENCES",
     "COSTED_REFLECTIONS",
@@ -206,6 +208,26 @@ CLUSTERS = _schema(
             pa.list_(pa.field("element", pa.float32(), nullable=False)),
             "applied gate weights, one per adapter: [general, expert 0, ..., expert N-1], sum 1",
         ),
+    ],
+)
+
+BUNDLE_USERS = _schema(
+    "bundle_users",
+    1,
+    [
+        _column("user_idx", pa.int32(), "1..U"),
+        _column("user_id", pa.string(), "raw user id of the source"),
+        _column("history_item_idx", _IDX_LIST, "items that stand in the history of a row to come, newest last"),
+        _column("history_label", _LABEL_LIST, "their labels"),
+    ],
+)
+
+BUNDLE_SEEN = _schema(
+    "bundle_seen",
+    1,
+    [
+        _column("user_idx", pa.int32(), "1..U"),
+        _column("item_idx", pa.int32(), "an item that the user has rated: never recommended again"),
     ],
 )
 

@@ -9,12 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
 
+<<<<<<< HEAD
 from storage.language_model import load_base, load_stacked
+=======
+from flows.cli import main
+from storage.language_model import load_base
+>>>>>>> 5587ec5 (Bundles, and thinkrec recommend, explain and score on them)
 from storage.models import resolve_model
 
 
@@ -102,3 +109,50 @@ def test_a_changed_field_reruns_what_depends_on_it_and_nothing_else(first: dict[
     ran = {name for name, stage in changed["stages"].items() if stage["status"] == "ran"}
     assert ran == {"evaluation", "report"}
     assert set(changed["rungs"]) == {"bias", "encoder"}
+
+
+def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
+    first: dict[str, Any],
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("THINKREC_HOME", str(home))
+    packed, bundle, rows = tmp_path / "bundle.tar", str(tmp_path / "bundle"), tmp_path / "rows.parquet"
+    assert main(["bundle", "export", first["run"], "--out", str(packed)]) == 0
+    assert main(["bundle", "import", str(packed), "--out", bundle]) == 0
+    predictions = pq.read_table(first["predictions"]).to_pandas()
+    data = home / "artifacts" / "data" / first["artifacts"]["data"]["key"]
+    samples = pq.read_table(data / "samples_test.parquet").to_pandas()
+    columns = ["user_id", "item_id", "history_item_idx", "history_label"]
+    joined = predictions.merge(samples[columns], on=["user_id", "item_id"])
+    pq.write_table(pa.Table.from_pandas(joined[columns]), rows)
+    assert main(["score", str(rows), "--out", str(tmp_path / "scores.parquet"), "--bundle", bundle]) == 0
+    scores = pq.read_table(tmp_path / "scores.parquet").to_pandas()
+    assert len(scores) == first["rows"]
+    np.testing.assert_allclose(scores["score"], joined["score_thinkrec_experts"], atol=1e-4)
+    np.testing.assert_allclose(scores["encoder_score"], joined["score_encoder"], atol=1e-4)
+
+    capfd.readouterr()
+    user = predictions["user_id"][0]
+    given = ["--bundle", bundle, "--top-k", "3", "--candidates", "6", "--json"]
+    assert main(["recommend", "--user", user, *given]) == 0
+    listed = json.loads(capfd.readouterr().out.splitlines()[-1])
+    found = listed["recommendations"]
+    everything = pq.read_table(data / "interactions.parquet").to_pandas()
+    assert not set(everything[everything["user_id"] == user]["item_id"]) & {row["item_id"] for row in found}
+    assert [row["score"] for row in found] == sorted((row["score"] for row in found), reverse=True)
+    assert sum(listed["gates"].values()) == pytest.approx(1)
+    # The shared beginning gives the scores of whole prompts.
+    again = pa.table({"user_id": [user] * 3, "item_id": [row["item_id"] for row in found]})
+    pq.write_table(again, rows)
+    assert main(["score", str(rows), "--out", str(tmp_path / "scores.parquet"), "--bundle", bundle]) == 0
+    again_scores = pq.read_table(tmp_path / "scores.parquet").column("score").to_numpy()
+    np.testing.assert_allclose(again_scores, [row["score"] for row in found], atol=1e-4)
+    capfd.readouterr()
+    assert main(["recommend", "--liked", "Fargo; Pulp Fiction", "--explain", *given[:5], "2", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert told["route"] == "general"
+    assert all(row["explanation"].startswith(("Yes", "No")) for row in told["recommendations"])
+    assert {"Fargo (1996)", "Pulp Fiction (1994)"} == set(told["recommendations"][0]["strongest"])

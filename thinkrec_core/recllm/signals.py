@@ -9,7 +9,9 @@ projector must first find; the scalars hand it over. `scalars=False` gives the p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +64,47 @@ class Signals:
     """
 
     def __init__(self, tables: EncoderTables, train: Samples, with_scalars: bool) -> None:
+        self._hold(
+            tables,
+            np.bincount(train.user_idx, minlength=len(tables.user_bias)),
+            np.bincount(train.item_idx, minlength=len(tables.item_bias)),
+            with_scalars,
+        )
+        raw = self._raw_scalars(train)
+        self._mean, self._std = raw.mean(0), np.maximum(raw.std(0), 1e-6)
+
+    @classmethod
+    def restored(cls, tables: EncoderTables, statistics: Mapping[str, npt.NDArray[Any]], with_scalars: bool) -> Self:
+        """Signals without their train rows.
+
+        Args:
+            statistics: what `statistics` of the fitted ones gave.
+
+        Raises:
+            DataError: a vector or bias is not finite.
+        """
+        signals = cls.__new__(cls)
+        signals._hold(tables, statistics["user_count"], statistics["item_count"], with_scalars)
+        signals._mean, signals._std = statistics["scalar_mean"], statistics["scalar_std"]
+        return signals
+
+    @property
+    def statistics(self) -> dict[str, npt.NDArray[Any]]:
+        """What was taken from the train rows: user_count (U+1,), item_count (I+1,), scalar_mean and scalar_std."""
+        return {
+            "user_count": self._user_count,
+            "item_count": self._item_count,
+            "scalar_mean": self._mean,
+            "scalar_std": self._std,
+        }
+
+    def _hold(
+        self,
+        tables: EncoderTables,
+        user_count: npt.NDArray[np.int64],
+        item_count: npt.NDArray[np.int64],
+        with_scalars: bool,
+    ) -> None:
         for name, values in vars(tables).items():
             if not np.isfinite(values).all():
                 row = int(np.argwhere(~np.isfinite(values))[0][0])
@@ -70,12 +113,9 @@ class Signals:
                 )
         self.with_scalars = with_scalars
         self._tables = tables
-        self._user_count = np.bincount(train.user_idx, minlength=len(tables.user_bias))
-        self._item_count = np.bincount(train.item_idx, minlength=len(tables.item_bias))
-        self.user_vectors = _standardised(tables.user_vectors, self._user_count > 0)
-        self.item_vectors = _standardised(tables.item_vectors, self._item_count > 0)
-        raw = self._raw_scalars(train)
-        self._mean, self._std = raw.mean(0), np.maximum(raw.std(0), 1e-6)
+        self._user_count, self._item_count = user_count, item_count
+        self.user_vectors = _standardised(tables.user_vectors, user_count > 0)
+        self.item_vectors = _standardised(tables.item_vectors, item_count > 0)
 
     @property
     def size(self) -> int:
