@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.bundle_tables import write_users
-from storage.file_digests import file_digest
+from storage.file_digests import file_digest, joint_digest
 from storage.new_folder import new_folder
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import DataError, one_line
@@ -54,6 +54,11 @@ class Bundle:
     def run(self) -> str:
         """Name of the run that trained it."""
         return str(self.facts["run"])
+
+    @property
+    def digest(self) -> str:
+        """sha256 over its files by name and content."""
+        return joint_digest(self.facts["files"])
 
     @property
     def config(self) -> ThinkRecConfig:

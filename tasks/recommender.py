@@ -105,6 +105,11 @@ class Recommender:
         self._load_users()
         self._prompts = PromptBuilder(self.tokenizer, self.texts, prompt_options(self.config))
 
+    @property
+    def user_ids(self) -> list[str]:
+        """Raw ids of the known users, in the order of their indices."""
+        return list(self._users)
+
     def user(self, raw: str) -> Reader:
         """The known user `raw`.
 
