@@ -16,12 +16,9 @@ import pytest
 import torch
 from peft import PeftModel
 
-<<<<<<< HEAD
 from storage.language_model import load_base, load_stacked
-=======
 from flows.cli import main
 from storage.language_model import load_base
->>>>>>> 5587ec5 (Bundles, and thinkrec recommend, explain and score on them)
 from storage.models import resolve_model
 
 
