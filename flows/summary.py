@@ -45,7 +45,6 @@ def summarise(
     return {
         "run": run.name,
         "preset": run.preset,
-        "config": run.context.config.model_dump(mode="json"),
         "seconds": run.seconds,
         **run.stages(),
         "rows": ladder["rows"],

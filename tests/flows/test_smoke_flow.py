@@ -16,9 +16,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from storage.language_model import load_base, load_stacked
 from flows.cli import main
-from storage.language_model import load_base
+from storage.language_model import load_base, load_stacked
 from storage.models import resolve_model
 
 
