@@ -30,10 +30,6 @@ def summarise(
     right_verdicts, leaked, prompt_tokens, completion_tokens, cost}, explanations, predictions, report, adapters {general,
     expert_0, ...}, artifacts {stage: its reference}, config (the whole of it), mlflow_run (its id, empty if the run was not
     tracked), mlflow_uri. Paths are absolute.
-    Keys: run, preset, config, seconds, stages {name: {status, seconds}}, all_cached, rows, users, floor, headline (two sentences),
-    rungs {name: {auc, uauc, auc_ci, ...}}, reflections {accepted, rejected}, explanations, predictions, report, adapters
-    {general, expert_0, ...}, artifacts {stage: its reference}, config (the whole of it), mlflow_run (its id, empty if the run
-    was not tracked), mlflow_uri. Paths are absolute.
     """
     path = run.context.store.path
     ladder = _read(path(evaluation) / "rungs.json")
