@@ -118,12 +118,14 @@ class TeacherClient:
         if self._before_first is not None:
             self._before_first(self.endpoint)
             self._before_first = None
+        if self._damaged == MOST_DAMAGED:
+            told = f"gave {MOST_DAMAGED} damaged answers and no readable one"
+            self._refused = teacher_error(RequestFailed(told, transient=False), self.endpoint)
+            raise self._refused
         try:
-            if self._damaged == MOST_DAMAGED:
-                raise RequestFailed(f"gave {MOST_DAMAGED} damaged answers and no readable one", transient=False)
             answer = await self._ask(parameters)
         except RequestFailed as failure:
-            if failure.own:
+            if failure.own or self._damaged:
                 raise
             self._refused = teacher_error(failure, self.endpoint)
             raise self._refused from None
@@ -158,7 +160,7 @@ class TeacherClient:
                 next_step="raise it, or run the same command again: answers so far are kept",
             ) from None
         # Raised out here without the error behind it: a traceback would show the server's own words, a key among them.
-        if self._proven and not self._keys.alive:
+        if (self._proven or self._damaged) and not self._keys.alive:
             raise teacher_error(failure, self.endpoint)
         raise failure
 

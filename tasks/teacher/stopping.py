@@ -34,8 +34,10 @@ class Stopping:
                 tell()
 
     def also(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the switch is thrown."""
+        """Call `tell` when the switch is thrown; at once where it was."""
         self._others.append(tell)
+        if self.reason is not None:
+            tell()
 
     def cut(self) -> None:
         """Do not wait for what is in flight."""

@@ -285,6 +285,10 @@ def test_a_first_answer_that_is_damaged_json_counts_and_five_of_them_end_the_ask
         False,
     ]
     httpserver.clear()
+    # A teacher it is, after all: a refusal between them belongs to its row.
+    serve(httpserver, damaged, refusal(400), completion())
+    assert [type(result) for result in ask(httpserver, count=3)] == [Answer, RequestFailed, Answer]
+    httpserver.clear()
     seen = serve(httpserver, damaged)
     results = ask(httpserver, count=8)
     assert len(seen) == 5

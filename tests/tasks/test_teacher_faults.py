@@ -123,7 +123,7 @@ def mixed(server: FaultServer, faults: dict[str, list[str]], concurrency: int, s
 
 
 @given(faults=plans("hang"), concurrency=st.sampled_from([1, 3, 8]))
-@settings(max_examples=15, derandomize=True, deadline=None)
+@settings(max_examples=10, derandomize=True, deadline=None)
 def test_a_random_mix_of_faults_ends_in_one_row_each_and_loses_no_answer(
     server: FaultServer, faults: dict[str, list[str]], concurrency: int
 ) -> None:
@@ -131,7 +131,7 @@ def test_a_random_mix_of_faults_ends_in_one_row_each_and_loses_no_answer(
 
 
 @pytest.mark.slow
-@given(faults=plans("hang"), concurrency=st.sampled_from([1, 3, 8]))
-@settings(max_examples=150, derandomize=True, deadline=None)
+@given(faults=plans(), concurrency=st.sampled_from([3, 8]))
+@settings(max_examples=60, derandomize=True, deadline=None)
 def test_many_random_mixes(server: FaultServer, faults: dict[str, list[str]], concurrency: int) -> None:
-    mixed(server, faults, concurrency, seconds=3.0)
+    mixed(server, faults, concurrency, seconds=4.0)
