@@ -91,7 +91,7 @@ def export_bundle(root: Path, summary: Mapping[str, Any], out: Path) -> Path:
             folder = export_bundle(root, summary, Path(scratch) / "bundle")
             _pack(folder, out)
         return out
-    folders = {stage: root / "artifacts" / stage / each["key"] for stage, each in stages.items()}
+    folders = {name: root / "artifacts" / each["stage"] / each["key"] for name, each in stages.items()}
     data = folders.get("keywords", folders["data"])
     experts = sorted(int(stage.removeprefix("expert_")) for stage in stages if stage.startswith("expert_"))
     parts = [("encoder", ENCODER_FILES), ("clusters", CLUSTER_FILES), ("general", ADAPTER_FILES)]

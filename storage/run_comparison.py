@@ -142,10 +142,10 @@ def _fits(table: pa.Table) -> dict[str, list[npt.NDArray[np.float64]]]:
 
 def _manifest(summary: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """The manifest beside the artifact; empty where it was collected since."""
-    key = summary["artifacts"][stage]["key"]
+    ref = summary["artifacts"][stage]
     root = Path(summary["predictions"]).parents[2]
     try:
-        found = json.loads((root / stage / key / "manifest.json").read_text(encoding="utf-8"))
+        found = json.loads((root / ref.get("stage", stage) / ref["key"] / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

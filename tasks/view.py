@@ -52,6 +52,7 @@ class View:
         try:
             yield lambda completed=None, note="": bar.update(task, completed=completed, note=note)
         finally:
+            bar.refresh()  # short work ends between two refreshes
             bar.remove_task(task)
             with self._lock:
                 self._bars -= 1

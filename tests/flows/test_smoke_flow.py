@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,13 @@ def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     np.testing.assert_allclose(scores["encoder_score"], joined["score_encoder"], atol=1e-4)
 
     capfd.readouterr()
+    liked = ["recommend", "--liked", "Fargo; pulp fiction (1994)", "--explain", "--bundle", bundle, "--top-k", "2"]
+    assert main([*liked, "--candidates", "4"]) == 0
+    told = capfd.readouterr().out
+    assert "somebody who likes Fargo (1996), Pulp Fiction (1994); route general" in told
+    assert len(re.findall(r"\): (Yes|No)\.", told)) == 2
+
+    # After a result as JSON, nothing more of this process reaches standard output.
     user = predictions["user_id"][0]
     given = ["--bundle", bundle, "--top-k", "3", "--candidates", "6", "--json"]
     assert main(["recommend", "--user", user, *given]) == 0
@@ -146,9 +154,3 @@ def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     assert main(["score", str(rows), "--out", str(tmp_path / "scores.parquet"), "--bundle", bundle]) == 0
     again_scores = pq.read_table(tmp_path / "scores.parquet").column("score").to_numpy()
     np.testing.assert_allclose(again_scores, [row["score"] for row in found], atol=1e-4)
-    capfd.readouterr()
-    assert main(["recommend", "--liked", "Fargo; Pulp Fiction", "--explain", *given[:5], "2", "--json"]) == 0
-    told = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert told["route"] == "general"
-    assert all(row["explanation"].startswith(("Yes", "No")) for row in told["recommendations"])
-    assert {"Fargo (1996)", "Pulp Fiction (1994)"} == set(told["recommendations"][0]["strongest"])

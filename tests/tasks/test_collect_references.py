@@ -167,6 +167,7 @@ def test_a_split_without_rows_is_refused(data: Path) -> None:
         reference_cases(data, "valid", 5, 10, 7)
 
 
+@pytest.mark.slow
 def test_a_training_refuses_reference_traces(
     tmp_path: Path, data: Path, httpserver: HTTPServer, bodies: list[dict[str, Any]]
 ) -> None:
