@@ -135,7 +135,7 @@ def as_published(folder: Path) -> None:
     frame = frame.sort_values(["uid", "timestamp"])
     months = np.sort(frame["month"].unique())
     valid_from, test_from = months[int(len(months) * 0.8)], months[int(len(months) * 0.9)]
-    of_users = frame.groupby("uid").agg(dict.fromkeys(("iid", "label", "timestamp", "month"), list))
+    of_users = frame.groupby("uid").agg(dict.fromkeys(("iid", "title", "label", "timestamp", "month"), list))
     rows: list[tuple[Any, ...]] = []
     for user in of_users.index:
         found = of_users.loc[user]

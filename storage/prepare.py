@@ -26,7 +26,7 @@ from thinkrec_core.config.data import DataConfig
 from thinkrec_core.errors import DataError
 from thinkrec_core.seeds import generator
 
-MEMORY_LIMIT = "4GB"
+MEMORY_LIMIT = "5GB"
 """What DuckDB may hold before it spills."""
 Say = Callable[[str], None]
 
