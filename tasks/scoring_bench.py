@@ -65,7 +65,7 @@ class ScoringBench:
         picked = pick_test_rows(self.test.user_idx, config.evaluation.test_rows, draw) if rows is None else rows
         self.rows = np.asarray(picked, dtype=np.int64)
         self.test_table = read_table(path(data) / f"samples_{split}.parquet", SAMPLES).take(self.rows)
-        self._content, self._sizes = read_content(path(data)), read_sizes(path(data))
+        self._data = path(data)
         self._base, self._general = base.path, path(general)
         self._experts = [path(ref) for ref in experts]
         columns = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["cluster", "route"])
@@ -164,7 +164,12 @@ class ScoringBench:
             "popularity": floors.popularity(rows, users, items),
             "item_mean": floors.item_mean(rows, users, items),
             "bias": fit_bias(
-                self.config.ladder.bias, train.user_idx, train.item_idx, train.label, self._content, self._sizes
+                self.config.ladder.bias,
+                train.user_idx,
+                train.item_idx,
+                train.label,
+                read_content(self._data),
+                read_sizes(self._data),
             ).score(users, items),
             "encoder": self.test.encoder_logit[self.rows],
         }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from thinkrec_core.evaluation.auc import user_auc
 from thinkrec_core.evaluation.checks import FloatArray, IntArray
 
 BLOCK_CELLS = 2_000_000
@@ -83,6 +84,21 @@ class WeightedAUC:
             beaten_BP = (beaten_BP + np.take(upto_BN, self._at_most, axis=1)) / 2
         wins = np.einsum("bp,bp->b", liked_BP, beaten_BP)
         return _divide(wins, liked_BP.sum(axis=1) * upto_BN[:, -1])
+
+
+def auc_figures(user: IntArray, scores: FloatArray, labels: IntArray) -> dict[str, Ratio | WeightedAUC]:
+    """auc and uauc as functions of user weights.
+
+    Args:
+        user: (R,) index 0..U-1 of the row's user.
+        scores: (R,) finite.
+        labels: (R,) 0 or 1.
+    """
+    each = user_auc(user, scores, labels)
+    return {
+        "auc": WeightedAUC(user, scores, labels),
+        "uauc": Ratio(np.nan_to_num(each.auc), each.defined.astype(np.float64)),
+    }
 
 
 def interval(draws: npt.ArrayLike, level: float = 0.95) -> list[float] | None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thinkrec_core.evaluation.auc import auc, uauc, user_auc
-from thinkrec_core.evaluation.bootstrap import Ratio, WeightedAUC, interval, p_value, user_weights
+from thinkrec_core.evaluation.auc import auc, uauc
+from thinkrec_core.evaluation.bootstrap import auc_figures, interval, p_value, user_weights
 from thinkrec_core.evaluation.checks import FloatArray, checked_labels, checked_scores, checked_users
 
 Fits = Sequence[npt.ArrayLike]
@@ -41,7 +41,9 @@ def compare_scores(
         for name, sides in pairs.items()
     }
     distinct, inverse = np.unique(owner, return_inverse=True)
-    figures = {name: [[_figures(inverse, fit, y) for fit in side] for side in sides] for name, sides in checked.items()}
+    figures = {
+        name: [[auc_figures(inverse, fit, y) for fit in side] for side in sides] for name, sides in checked.items()
+    }
     draws: dict[str, dict[str, list[FloatArray]]] = {name: {"auc": [], "uauc": []} for name in pairs}
     for weights in user_weights(len(distinct), len(y), resamples, generator):
         for name, sides in figures.items():
@@ -62,14 +64,6 @@ def compare_scores(
                 "p": p_value(differences),
             }
     return found
-
-
-def _figures(user: npt.NDArray[np.int64], scores: FloatArray, labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    each = user_auc(user, scores, labels)
-    return {
-        "auc": WeightedAUC(user, scores, labels),
-        "uauc": Ratio(np.nan_to_num(each.auc), each.defined.astype(np.float64)),
-    }
 
 
 def _mean(figure: str, users: npt.NDArray[np.int64], fits: list[FloatArray], labels: npt.NDArray[np.int64]) -> Any:

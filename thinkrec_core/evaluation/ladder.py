@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from thinkrec_core.errors import DataError
 from thinkrec_core.evaluation.auc import auc, uauc, user_auc
-from thinkrec_core.evaluation.bootstrap import Ratio, WeightedAUC, interval, p_value, user_weights
+from thinkrec_core.evaluation.bootstrap import Ratio, auc_figures, interval, p_value, user_weights
 from thinkrec_core.evaluation.calibration import accuracy, brier, calibration_error, row_log_loss
 from thinkrec_core.evaluation.checks import FloatArray, IntArray, checked_labels, checked_scores, checked_users
 from thinkrec_core.evaluation.ranking import CUTOFFS, ranking, user_ranking
@@ -139,14 +139,10 @@ def pick_test_rows(users: npt.ArrayLike, about: int | None, generator: np.random
 def _figures(user: IntArray, scores: FloatArray, labels: IntArray, likely: bool) -> dict[str, Figure]:
     """The figures that carry an interval, as functions of user weights; `user` counts from 0."""
     users = int(user.max()) + 1
-    each = user_auc(user, scores, labels)
     ranks = user_ranking(user, scores, labels, K)
     ranked = np.zeros(users)
     ranked[ranks.users] = 1.0
-    figures: dict[str, Figure] = {
-        "auc": WeightedAUC(user, scores, labels),
-        "uauc": Ratio(np.nan_to_num(each.auc), each.defined.astype(np.float64)),
-    }
+    figures: dict[str, Figure] = {**auc_figures(user, scores, labels)}
     for name in ("ndcg", "map", "hr", "mrr"):
         values = np.zeros(users)
         values[ranks.users] = getattr(ranks, name)

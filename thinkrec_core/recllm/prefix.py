@@ -21,6 +21,7 @@ import torch
 from thinkrec_core.recllm.examples import Example, collate
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.prompt import Prompt
+from thinkrec_core.recllm.scoring import all_finite, evaluating
 
 Rows = npt.NDArray[np.int64]
 
@@ -67,33 +68,29 @@ def score_targets(
     Raises:
         ValueError: a score is not finite.
     """
-    was_training = model.training
-    model.eval()
-    device = model.answer_rows_2H.device
-    n_tokens = model.projector.n_tokens
-    length = shared_length(examples, n_tokens)
-    cache = None
-    if length:
-        if before_batch is not None:
-            before_batch(np.zeros(1, np.int64))
-        beginning = collate([_part(examples[0], 0, length)], pad_id, n_tokens, with_answers=False).to(device)
-        cache = _run(model, model.embed(beginning), beginning.attention_mask_BT, None)[1]
-    order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
-    scores = np.empty(len(examples))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        if before_batch is not None:
-            before_batch(chosen)
-        ends = [_part(examples[index], length, len(examples[index].prompt.ids)) for index in chosen]
-        batch = collate(ends, pad_id, n_tokens, with_answers=False).to(device)
-        shared_BP = batch.attention_mask_BT.new_ones(len(chosen), length)
-        mask_BT = torch.cat([shared_BP, batch.attention_mask_BT], dim=1)
-        hidden_BEH, _ = _run(model, model.embed(batch), mask_BT, _repeated(cache, len(chosen)))
-        scores[chosen] = model.score_hidden(hidden_BEH, batch).double().cpu().numpy()
-    model.train(was_training)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
-    return scores
+    with evaluating(model):
+        device = model.answer_rows_2H.device
+        n_tokens = model.projector.n_tokens
+        length = shared_length(examples, n_tokens)
+        cache = None
+        if length:
+            if before_batch is not None:
+                before_batch(np.zeros(1, np.int64))
+            beginning = collate([_part(examples[0], 0, length)], pad_id, n_tokens, with_answers=False).to(device)
+            cache = _run(model, model.embed(beginning), beginning.attention_mask_BT, None)[1]
+        order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
+        scores = np.empty(len(examples))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            if before_batch is not None:
+                before_batch(chosen)
+            ends = [_part(examples[index], length, len(examples[index].prompt.ids)) for index in chosen]
+            batch = collate(ends, pad_id, n_tokens, with_answers=False).to(device)
+            shared_BP = batch.attention_mask_BT.new_ones(len(chosen), length)
+            mask_BT = torch.cat([shared_BP, batch.attention_mask_BT], dim=1)
+            hidden_BEH, _ = _run(model, model.embed(batch), mask_BT, _repeated(cache, len(chosen)))
+            scores[chosen] = model.score_hidden(hidden_BEH, batch).double().cpu().numpy()
+    return all_finite(scores)
 
 
 def _run(model: RecLLM, embeds: torch.Tensor, mask: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -30,20 +31,38 @@ def score_examples(
     Raises:
         ValueError: a score is not finite.
     """
+    with evaluating(model):
+        device = model.answer_rows_2H.device
+        order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
+        scores = np.empty(len(examples))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            if before_batch is not None:
+                before_batch(chosen)
+            batch = collate([examples[i] for i in chosen], pad_id, model.projector.n_tokens, with_answers=False)
+            scores[chosen] = model.score(batch.to(device)).double().cpu().numpy()
+            if progress is not None:
+                progress(start + len(chosen))
+    return all_finite(scores)
+
+
+@contextmanager
+def evaluating(model: RecLLM) -> Iterator[None]:
+    """`model` in eval mode inside, in the mode it was in outside."""
     was_training = model.training
     model.eval()
-    device = model.answer_rows_2H.device
-    order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
-    scores = np.empty(len(examples))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        if before_batch is not None:
-            before_batch(chosen)
-        batch = collate([examples[i] for i in chosen], pad_id, model.projector.n_tokens, with_answers=False)
-        scores[chosen] = model.score(batch.to(device)).double().cpu().numpy()
-        if progress is not None:
-            progress(start + len(chosen))
-    model.train(was_training)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def all_finite(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """`scores`.
+
+    Raises:
+        ValueError: one is not finite.
+    """
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
     return scores

@@ -127,27 +127,36 @@ def map_figure(clusters: Mapping[str, Any], tsne: bool = False) -> str:
 
 def gate_figure(clusters: Mapping[str, Any]) -> str:
     """How many users have which largest gate weight, before the routing rule; "" without clusters."""
-    counts = clusters.get("top_weight_histogram")
-    if not counts or clusters.get("count", 1) < 2:
-        return ""
-
-    def paint(picture: Figure) -> None:
-        axes = picture.add_subplot()
-        edges = np.linspace(0, 1, len(counts) + 1)
-        axes.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=series_color(0), edgecolor=PAPER)
-        n = clusters["count"]
-        axes.axvline(CONCENTRATION[0] + CONCENTRATION[1] / n, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
-        axes.set_xlim(1 / n - 0.05 if n > 1 else 0, 1)
-        axes.set_xlabel("largest gate weight of a user")
-        axes.set_ylabel("users")
-        quiet(axes)
-
-    return draw("gates", "Histogram of the largest gate weight", 220, paint)
+    n = max(clusters.get("count", 1), 1)
+    return _gate_histogram(
+        clusters,
+        "top_weight_histogram",
+        at=CONCENTRATION[0] + CONCENTRATION[1] / n,
+        start=1 / n - 0.05,
+        label="largest gate weight of a user",
+        name="gates",
+        title="Histogram of the largest gate weight",
+    )
 
 
 def entropy_figure(clusters: Mapping[str, Any]) -> str:
     """How many users have which entropy of the gate weights, over ln N; "" without clusters."""
-    counts = clusters.get("entropy_histogram")
+    return _gate_histogram(
+        clusters,
+        "entropy_histogram",
+        at=ENTROPY_SHARE,
+        start=0,
+        label="entropy of a user's gate weights, as a share of ln N",
+        name="entropy",
+        title="Histogram of the entropy of the gate weights",
+    )
+
+
+def _gate_histogram(
+    clusters: Mapping[str, Any], key: str, *, at: float, start: float, label: str, name: str, title: str
+) -> str:
+    """Users by a figure of their gates between 0 and 1, with the router's limit `at`; the axis begins at `start`."""
+    counts = clusters.get(key)
     if not counts or clusters.get("count", 1) < 2:
         return ""
 
@@ -155,13 +164,13 @@ def entropy_figure(clusters: Mapping[str, Any]) -> str:
         axes = picture.add_subplot()
         edges = np.linspace(0, 1, len(counts) + 1)
         axes.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=series_color(0), edgecolor=PAPER)
-        axes.axvline(ENTROPY_SHARE, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("entropy of a user's gate weights, as a share of ln N")
+        axes.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.set_xlim(start, 1)
+        axes.set_xlabel(label)
         axes.set_ylabel("users")
         quiet(axes)
 
-    return draw("entropy", "Histogram of the entropy of the gate weights", 220, paint)
+    return draw(name, title, 220, paint)
 
 
 def _train_curve(training: Training, key: str, kind: str | None) -> tuple[np.ndarray, np.ndarray]:
