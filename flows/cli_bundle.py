@@ -18,7 +18,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a finished 
 OutPath = Annotated[Path, typer.Option("--out", "-o", help="New folder, or a new file that ends with .tar.")]
 Source = Annotated[Path, typer.Argument(help="A bundle: folder or tar.")]
 BundleName = Annotated[
-    str | None, typer.Option("--bundle", "-b", help="Folder of a bundle, or a run; by default the newest run.")
+    str | None, typer.Option("--bundle", "-b", help="Folder of a bundle, a run (by default the newest), or champion.")
 ]
 
 
@@ -50,7 +50,9 @@ def import_command(source: Source, out: OutPath, as_json: Json = False) -> None:
 
 
 def find_bundle(given: str | None) -> Bundle:
-    """The bundle at a path, or that of a run (kept under bundles/ in the store, exported when first asked for).
+    """The bundle at a path, of a registered version (champion, MODEL@champion, MODEL/3), or of a run.
+
+    That of a run is kept under bundles/ in the store and exported when first asked for.
 
     Raises:
         DataError: there is no such path or run.
@@ -59,12 +61,15 @@ def find_bundle(given: str | None) -> Bundle:
 
     from storage.bundle import export_bundle, open_bundle
     from storage.home import runs_folder, store_root
+    from storage.model_registry import bundle_folder
     from storage.run_comparison import read_summary
     from thinkrec_core.errors import DataError
 
     root = store_root()
     if given is not None and Path(given).is_dir():
         return open_bundle(Path(given))
+    if given is not None and (registered := bundle_folder(root, given)) is not None:
+        return open_bundle(registered)
     if given is not None and given.endswith(".tar"):
         raise DataError(f"--bundle {given} is a tar", "a folder", f"thinkrec bundle import {given} --out FOLDER")
     if given is None:

@@ -69,12 +69,12 @@ class Backend:
         with (self._locks / "mlflow-open").open("w") as handle:
             # Two processes that create the tables of an empty database at once would trip over each other.
             fcntl.flock(handle, fcntl.LOCK_EX)
-            self._client = MlflowClient(self.uri)
-            found = self._client.get_experiment_by_name(EXPERIMENT)
+            self.client = MlflowClient(self.uri)
+            found = self.client.get_experiment_by_name(EXPERIMENT)
             self.experiment_id = (
                 found.experiment_id
                 if found
-                else self._client.create_experiment(EXPERIMENT, artifact_location=(root / ARTIFACTS).resolve().as_uri())
+                else self.client.create_experiment(EXPERIMENT, artifact_location=(root / ARTIFACTS).resolve().as_uri())
             )
 
     def create_run(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
@@ -85,7 +85,7 @@ class Backend:
         """
         links = {"mlflow.parentRunId": parent} if parent else {}
         run = _patiently(
-            lambda: self._client.create_run(self.experiment_id, tags={**_texts(tags), **links}, run_name=name)
+            lambda: self.client.create_run(self.experiment_id, tags={**_texts(tags), **links}, run_name=name)
         )
         run_id = str(run.info.run_id)
         if not parent:
@@ -96,7 +96,7 @@ class Backend:
 
     def end_run(self, run_id: str, status: str) -> None:
         """Set the final status: FINISHED, FAILED or KILLED."""
-        self._guard("end", lambda: self._client.set_terminated(run_id, status))
+        self._guard("end", lambda: self.client.set_terminated(run_id, status))
         handle = self._held.pop(run_id, None)
         if handle is not None:
             Path(handle.name).unlink(missing_ok=True)
@@ -112,7 +112,7 @@ class Backend:
 
         params = [Param(name, value) for name, value in _texts(flattened(values)).items()]
         for part in _parts(params, 100):
-            self._guard("params", partial(self._client.log_batch, run_id, params=part))
+            self._guard("params", partial(self.client.log_batch, run_id, params=part))
 
     def metrics(self, run_id: str, points: Iterable[tuple[str, float, int]]) -> None:
         """Log (name, value, step) points in batches."""
@@ -121,25 +121,25 @@ class Backend:
         now = int(time.time() * 1000)
         metrics = [Metric(metric_name(name), float(value), now, int(step)) for name, value, step in points]
         for part in _parts(metrics, 1000):
-            self._guard("metrics", partial(self._client.log_batch, run_id, metrics=part))
+            self._guard("metrics", partial(self.client.log_batch, run_id, metrics=part))
 
     def tags(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Set tags."""
         from mlflow.entities import RunTag
 
         tags = [RunTag(name, value) for name, value in _texts(values).items()]
-        self._guard("tags", lambda: self._client.log_batch(run_id, tags=tags))
+        self._guard("tags", lambda: self.client.log_batch(run_id, tags=tags))
 
     def artifact(self, run_id: str, path: Path) -> None:
         """Copy a file, or a folder under its own name, to the run's artifacts."""
         if path.is_dir():
-            self._guard("artifact", lambda: self._client.log_artifacts(run_id, str(path), path.name))
+            self._guard("artifact", lambda: self.client.log_artifacts(run_id, str(path), path.name))
         else:
-            self._guard("artifact", lambda: self._client.log_artifact(run_id, str(path)))
+            self._guard("artifact", lambda: self.client.log_artifact(run_id, str(path)))
 
     def config(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Log the whole configuration as the artifact config.json."""
-        self._guard("config", lambda: self._client.log_dict(run_id, dict(values), "config.json"))
+        self._guard("config", lambda: self.client.log_dict(run_id, dict(values), "config.json"))
 
     def dataset(self, run_id: str, path: Path, name: str, digest: str, context: str) -> None:
         """Log a table as an input of the run, by name, digest and path; no rows are read."""
@@ -148,7 +148,7 @@ class Backend:
         source = json.dumps({"uri": path.resolve().as_uri()})
         data = Dataset(name=name[:MAX_VALUE], digest=digest[:36], source_type="local", source=source)
         item = DatasetInput(data, [InputTag("mlflow.data.context", context)])
-        self._guard("dataset", lambda: self._client.log_inputs(run_id, [item]))
+        self._guard("dataset", lambda: self.client.log_inputs(run_id, [item]))
 
     def trace(self, run_id: str, record: Mapping[str, Any]) -> None:
         """Store one finished request as a trace of one span; times are those of the record, not of this call."""
@@ -160,12 +160,12 @@ class Backend:
             run_id = lock.name.removeprefix("mlflow-run-")
             with contextlib.suppress(OSError), lock.open("w") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the run's process lives
-                for stage in self._client.search_runs(
+                for stage in self.client.search_runs(
                     [self.experiment_id],
                     f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'",
                 ):
-                    self._client.set_terminated(stage.info.run_id, "KILLED")
-                self._client.set_terminated(run_id, "KILLED")
+                    self.client.set_terminated(stage.info.run_id, "KILLED")
+                self.client.set_terminated(run_id, "KILLED")
                 lock.unlink(missing_ok=True)
                 ended += 1
         return ended

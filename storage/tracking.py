@@ -14,11 +14,14 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from storage.mlflow_backend import Backend, flattened, metric_name
 from storage.mlflow_trace import succeeded
 from thinkrec_core.errors import one_line
+
+if TYPE_CHECKING:
+    from storage.model_registry import ModelRegistry
 
 __all__ = ["NullStageTracker", "NullTracker", "StageTracker", "Tracker", "flattened", "metric_name"]
 
@@ -132,6 +135,12 @@ class Tracker:
         finally:
             if self._backend and tracker.run_id:
                 self._backend.end_run(tracker.run_id, status)
+
+    def registry(self) -> ModelRegistry | None:
+        """The registered models beside this run; None without a backend."""
+        from storage.model_registry import ModelRegistry
+
+        return ModelRegistry(self._backend) if self._backend else None
 
     def metrics(self, values: Mapping[str, float | None]) -> None:
         """Log figures of the whole run; undefined ones (None) are skipped."""

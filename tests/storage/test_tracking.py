@@ -122,7 +122,7 @@ def test_a_locked_database_is_a_warning(
         raise sqlite3.OperationalError("database is locked")
 
     assert isinstance(tracker._backend, Backend)
-    monkeypatch.setattr(tracker._backend._client, "log_batch", locked)
+    monkeypatch.setattr(tracker._backend.client, "log_batch", locked)
     with caplog.at_level(logging.WARNING), tracker.stage("clusters") as stage:
         stage.metrics({"auc": 0.7})
     assert len(calls) == 3
