@@ -21,13 +21,23 @@ LEFT_OUT = ("interactions.parquet", "rejected.parquet", "weights.safetensors", "
 
 def make_inputs(source: Path, protocol: Protocol, home: Path, target: Path, max_users: int | None = None) -> None:
     """Write target/{data,encoder,clusters} for `protocol`; stages that the store at `home` has are not computed again."""
-    context = RunContext(input_configuration(protocol, source, max_users), ArtifactStore(home), NullTracker(), View())
+    context = _context(source, protocol, home, max_users)
     data = _reference(prepare_data.fn(context))
     encoder = _reference(train_encoder.fn(context, data))
     clusters = _reference(cluster_users.fn(context, data, encoder))
     for name, ref in {"data": data, "encoder": encoder, "clusters": clusters}.items():
         shutil.rmtree(target / name, ignore_errors=True)
         shutil.copytree(context.store.path(ref), target / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
+
+
+def make_data(source: Path, protocol: Protocol, home: Path, max_users: int | None = None) -> Path:
+    """The folder of the data artifact of `protocol` in the store at `home`."""
+    context = _context(source, protocol, home, max_users)
+    return context.store.path(_reference(prepare_data.fn(context)))
+
+
+def _context(source: Path, protocol: Protocol, home: Path, max_users: int | None) -> RunContext:
+    return RunContext(input_configuration(protocol, source, max_users), ArtifactStore(home), NullTracker(), View())
 
 
 def _reference(outcome: Any) -> ArtifactRef:
