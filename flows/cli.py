@@ -20,6 +20,7 @@ from flows import (
     cli_experts,
     cli_explanations,
     cli_ladder,
+    cli_models,
     cli_recommend,
     cli_reflections,
     cli_teacher,
@@ -210,6 +211,7 @@ cli_explanations.register(app)
 cli_recommend.register(app)
 cli_tune.register(app)
 cli_doctor.register(app)
+cli_models.register(app)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -62,6 +62,13 @@ def run_page(name: str, preset: str, summary: Mapping[str, Any]) -> None:
     _write(lambda: create_markdown_artifact("\n".join(lines), key=_key(f"run-{preset}")))
 
 
+def promotion_page(told: Mapping[str, Any]) -> None:
+    """What was decided about a registered version, and on which figures, as a table."""
+    table = [{"what": name.replace("_", " "), "value": str(value)} for name, value in told.items() if value is not None]
+    described = f"{told['model']} version {told['version']}: {told['decision']}"
+    _write(lambda: create_table_artifact(table, key=_key(f"promotion-{told['model']}"), description=described))
+
+
 @contextlib.contextmanager
 def progress_page(description: str, total: int) -> Iterator[Advance]:
     """A progress bar in Prefect's pages; the yielded function takes (completed=..., note=...)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from storage.home import runs_folder, store_root
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tracking import Tracker
 from tasks.stage import RunContext
+from tasks.watch import WatchedView, watching
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import one_line
+
+logger = logging.getLogger(__name__)
 
 Part = Literal[
     "data", "encoder", "wrong_predictions", "reflections", "general", "clusters", "experts", "evaluation", "report"
@@ -36,6 +40,11 @@ _BELONGS: dict[str, Part] = {
     "clusters": "clusters",
     "expert": "experts",
     "choice": "experts",
+    "champion": "data",
+    "drift": "data",
+    "start": "encoder",
+    "candidate": "evaluation",
+    "promotion": "evaluation",
 }
 
 
@@ -138,8 +147,14 @@ def open_run(
     tracker = Tracker.start(root, name, config.model_dump(mode="json"))
     status = "KILLED"
     try:
-        with store.in_use():
-            yield Run(name, preset, RunContext(config, store, tracker, current_view()), time.monotonic(), until)
+        view, limit = WatchedView(current_view()), 60 * config.rerun.stuck_minutes
+
+        def stuck(idle: float, doing: str) -> None:
+            logger.warning("run %s has made no progress for %.0f s: %s", name, idle, doing)
+            notify("stuck", run=name, preset=preset, seconds=round(idle), doing=doing)
+
+        with store.in_use(), watching(view, limit, stuck):
+            yield Run(name, preset, RunContext(config, store, tracker, view), time.monotonic(), until)
         status = "FINISHED"
     except Exception as error:
         status = "FAILED"

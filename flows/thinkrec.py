@@ -1,7 +1,7 @@
 """The pipeline, in the order of the method: who errs, why, and what a student learns from it.
 
-data -> CF encoder -> [warm start] -> wrong predictions -> the teacher's reflections -> general adapter and projector
-     -> user clusters -> one expert per cluster -> evaluation -> report
+data -> [drift] -> CF encoder -> [warm start] -> wrong predictions -> the teacher's reflections -> general adapter and projector
+     -> user clusters -> one expert per cluster -> evaluation -> [promotion] -> report
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Any
 
 from prefect import flow
 
+from flows.champion import drift_of, promoted, standing, starting_point
 from flows.config import load_config
+from flows.data import prepared
 from flows.run import Enough, Part, Run, open_run
 from flows.summary import summarise
 from flows.training import train
@@ -46,7 +48,11 @@ def thinkrec(
 
 def pipeline(run: Run) -> dict[str, Any]:
     """All stages in their order; the summary."""
-    trained = train(run)
-    evaluation = run(evaluate, trained.data, trained.encoder, trained.general, trained.clusters, trained.experts)
-    report = run(write_report, **vars(trained), evaluation=evaluation)
-    return run.keep(summarise(run, trained, evaluation, report))
+    data, at = prepared(run), standing(run)
+    drift = drift_of(run, at, data)
+    trained = train(run, data, starting_point(run, at, data))
+    evaluation = run(evaluate, data, trained.encoder, trained.general, trained.clusters, trained.experts)
+    outcome = promoted(run, at, trained, evaluation, drift)
+    beside = {"drift": outcome.drift, "promotion": outcome.promotion}
+    report = run(write_report, **vars(trained), evaluation=evaluation, **beside)
+    return run.keep(summarise(run, trained, evaluation, report) | {"promotion": outcome.told})

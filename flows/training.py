@@ -28,21 +28,28 @@ class Trained:
     """In the order of their clusters."""
     choice: ArtifactRef | None = None
     """How the number of experts was chosen on valid rows; None where it was given."""
+    start: ArtifactRef | None = None
+    """The champion's weights that training started from; None where it started from nothing."""
 
 
-def train(run: Run) -> Trained:
-    """The student of the run's configuration; stages that the store holds are read from it."""
+def train(run: Run, data: ArtifactRef | None = None, start: ArtifactRef | None = None) -> Trained:
+    """The student of the run's configuration; stages that the store holds are read from it.
+
+    Args:
+        data: prepared already.
+        start: weights of an earlier model to start from.
+    """
     config = run.context.config
-    data = prepared(run)
-    encoder = run(train_encoder, data)
+    data = data or prepared(run)
+    encoder = run(train_encoder, data, start)
 
     # The student errs, and the teacher explains the errors.
     needs_warm_start = config.wrong_predictions.student == "warm_start"
-    warm_start = run(train_warm_start, data, encoder) if needs_warm_start else None
+    warm_start = run(train_warm_start, data, encoder, start) if needs_warm_start else None
     wrong = run(collect_wrong_predictions, data, encoder, warm_start)
     reflections = run(distil_reflections, wrong)
 
     # One adapter for all users, then one expert per group of users.
-    general = run(train_general, data, encoder, reflections, warm_start)
+    general = run(train_general, data, encoder, reflections, warm_start or start)
     made = make_experts(run, data, encoder, reflections, general)
-    return Trained(data, encoder, wrong, reflections, general, made.clusters, made.experts, made.choice)
+    return Trained(data, encoder, wrong, reflections, general, made.clusters, made.experts, made.choice, start)

@@ -5,6 +5,7 @@ items.parquet, users.parquet, seen.parquet        titles; raw user ids with thei
 encoder/                                          weights, vectors, encoder.json, signals.safetensors
 general/, expert_N/                               adapter (PEFT), projector.safetensors, recllm.json
 clusters/                                         routes and gates of users, centroids
+window.json                                       profile of the valid rows, to tell drift from
 
 Only .json, .parquet and .safetensors files are written, and no others are read. The base model is named by id and digest, not
 copied.
@@ -24,6 +25,7 @@ from typing import Any
 from storage.bundle_tables import write_users
 from storage.file_digests import file_digest, joint_digest
 from storage.new_folder import new_folder
+from storage.window import WINDOW, profile_of
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import DataError, one_line
 
@@ -111,6 +113,7 @@ def export_bundle(root: Path, summary: Mapping[str, Any], out: Path) -> Path:
                 "rerun it: it builds what is missing",
             ) from None
         write_users(data, folders["encoder"], config, building)
+        (building / WINDOW).write_text(json.dumps(profile_of(data), sort_keys=True) + "\n", encoding="utf-8")
         facts = {
             "format": FORMAT,
             "version": VERSION,

@@ -28,6 +28,7 @@ PLUMBING = frozenset(
         "tasks.stage",
         "tasks.teacher.progress",
         "tasks.view",
+        "tasks.watch",
         "tasks.processes",
         "tasks.supervisor",
         "tasks.teacher.failures",

@@ -108,12 +108,15 @@ class ModelRegistry:
         """The version that was made from the same artifacts, if one was registered."""
         return next((each for each in self.versions(model) if each.facts.get("parts") == parts), None)
 
-    def register(self, model: str, bundle: Bundle, parts: str, run_id: str) -> Version:
+    def register(
+        self, model: str, bundle: Bundle, parts: str, run_id: str, more: Mapping[str, Any] | None = None
+    ) -> Version:
         """A new version of `model`, with the alias candidate.
 
         Args:
             parts: digest of the artifacts that it was made from.
             run_id: MLflow's id of the run that trained it.
+            more: further facts.
 
         Raises:
             Exception: whatever MLflow raises; the caller goes on without a registry.
@@ -127,6 +130,7 @@ class ModelRegistry:
                 "bundle": str(bundle.path.relative_to(self.root)),
                 "base_model": facts["base"]["model"],
                 "base_digest": facts["base"]["digest"],
+                **(more or {}),
             }
         )
         logged = self._client.create_logged_model(
@@ -152,9 +156,12 @@ class ModelRegistry:
         self._client.set_registered_model_alias(model, CANDIDATE, str(made.version))
         return _version(made, self._aliases(model))
 
-    def decided(self, version: Version, decision: Mapping[str, Any], run_id: str) -> None:
-        """Write the decision about `version` into its tags, its description and the metrics of its LoggedModel."""
-        for name, value in _tags(decision).items():
+    def decided(
+        self, version: Version, decision: Mapping[str, Any], run_id: str, more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the decision about `version`, and `more`, into its tags, its description and the metrics of its LoggedModel."""
+        # The decision itself comes last: a version that has it has all.
+        for name, value in reversed(_tags({**decision, **(more or {})}).items()):
             self._client.set_model_version_tag(version.model, str(version.number), name, value)
         told = f"{decision['decision']}: {decision['reason']}"
         self._client.update_model_version(version.model, str(version.number), told)
@@ -162,8 +169,9 @@ class ModelRegistry:
         self._measured(version.facts.get("logged_model", ""), run_id, numbers)
 
     def promote(self, version: Version) -> None:
-        """Move the alias champion to `version`."""
+        """Move the alias champion to `version`, and note that it was moved."""
         self._client.set_registered_model_alias(version.model, CHAMPION, str(version.number))
+        self._client.set_model_version_tag(version.model, str(version.number), f"{_TAG}moved", "yes")
 
     def folder(self, version: Version) -> Path:
         """The bundle of `version` on this machine.

@@ -26,6 +26,7 @@ __all__ = [
     "REJECTED",
     "SAMPLES",
     "STUDENT_TEXTS",
+    "WINDOW_SCORES",
     "WRONG",
 ]
 
@@ -243,6 +244,19 @@ PREDICTIONS = _schema(
     ],
 )
 """Followed by one float64 column score_<rung> for each rung of the run."""
+
+WINDOW_SCORES = _schema(
+    "window_scores",
+    1,
+    [
+        _column("row", pa.int32(), "row number in samples_valid"),
+        _column("user_idx", pa.int32(), "user of the data, not of the bundle"),
+        _column("label", pa.int8(), "1 liked, 0 not"),
+        _column("known_user", pa.bool_(), "the bundle knows the user"),
+        _column("known_item", pa.bool_(), "the bundle knows the item; without it there is no score"),
+        _column("score", pa.float64(), "final score of the bundle; 0 where known_item is false"),
+    ],
+)
 
 STUDENT_TEXTS = _schema(
     "student_texts",

@@ -283,12 +283,18 @@ class Recommender:
 
     def _load_users(self) -> None:
         users = read_table(self.bundle.path / "users.parquet", BUNDLE_USERS)
-        self._users = {raw: index for index, raw in enumerate(users.column("user_id").to_pylist(), start=1)}
-        if users.column("user_idx").to_pylist() != list(range(1, len(self._users) + 1)):
-            raise DataError(f"{self.bundle.path}/users.parquet skips a user_idx", "1..U in order", "export it again")
-        self._offsets, self._history = ragged(users.column("history_item_idx"))
+        owners = users.column("user_idx").to_numpy()
+        if not len(owners) or owners[0] < 1 or (np.diff(owners) <= 0).any():
+            raise DataError(
+                f"{self.bundle.path}/users.parquet is out of order", "user_idx ascending", "export it again"
+            )
+        self._users = dict(zip(users.column("user_id").to_pylist(), owners.tolist(), strict=True))
+        offsets, self._history = ragged(users.column("history_item_idx"))
+        lengths = np.zeros(int(owners[-1]) + 1, np.int64)  # a user without rows in the windows has no place here
+        lengths[owners] = np.diff(offsets)
+        self._offsets = np.cumsum(lengths)
         self._labels = ragged(users.column("history_label"))[1]
         seen = read_table(self.bundle.path / "seen.parquet", BUNDLE_SEEN)
         owners = seen.column("user_idx").to_numpy()
         self._seen_items = seen.column("item_idx").to_numpy().astype(np.int64)
-        self._seen_starts = np.searchsorted(owners, np.arange(len(self._users) + 2))
+        self._seen_starts = np.searchsorted(owners, np.arange(len(lengths) + 1))

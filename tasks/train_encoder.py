@@ -30,14 +30,24 @@ SPLITS = ("train", "valid", "test")
 
 
 @task(name="encoder", cache_policy=NO_CACHE)
-def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State[ArtifactRef]:
+def train_encoder(
+    context: RunContext, data: ArtifactRef, start: ArtifactRef | None = None
+) -> ArtifactRef | State[ArtifactRef]:
     """The artifact with vectors.safetensors, weights.safetensors, encoder.json, scores_*.parquet and metrics.json.
 
     The train logits are out of fold; those of valid and test come from the encoder fitted on all train rows. encoder.json
-    holds kind, settings and sizes, what `thinkrec_core.encoders.registry.restore_encoder` needs beside the weights.
+    holds kind, settings and sizes, what `thinkrec_core.encoders.registry.restore_encoder` needs beside the weights, and
+    passes, the epochs behind them.
+
+    Under a warm start the out-of-fold fits start from nothing all the same, since the earlier encoder has seen their held-out
+    rows; they run for as many epochs as earlier and new fit together.
+
+    Args:
+        start: weights of an earlier model (stage `start`).
 
     Raises:
         TrainingError: a loss is not finite.
+        DataError: the earlier encoder has other settings.
     """
     config, seed, view = context.config.encoder, context.config.seed, context.view
 
@@ -45,6 +55,7 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
         # These load torch, which a cached stage does not need.
         from safetensors.torch import save_file
 
+        from storage.encoder_start import read_start
         from thinkrec_core.encoders.fit import fit_encoder, score_examples
         from thinkrec_core.encoders.out_of_fold import out_of_fold_logits
 
@@ -59,12 +70,14 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
             def show(epoch: Epoch) -> None:
                 advance(completed=epoch.epoch, note=f"valid AUC {epoch.valid_auc:.4f}")
 
-            fitted = fit_encoder(config, examples["train"], examples["valid"], sizes, seed, show)
+            earlier, passes = read_start(context.store.path(start), folder, config) if start else (None, 0)
+            fitted = fit_encoder(config, examples["train"], examples["valid"], sizes, seed, show, earlier)
+        passes += fitted.best_epoch
         reached("encoder/fitted")
         tracker.metric_batch(_curves(fitted))
         with view.progress("out-of-fold fits", config.prior_folds) as advance:
             train_logits = out_of_fold_logits(
-                config, examples["train"], sizes, fitted.best_epoch, seed, lambda done: advance(completed=done)
+                config, examples["train"], sizes, passes, seed, lambda done: advance(completed=done)
             )
 
         logits = {split: score_examples(fitted.encoder, examples[split]) for split in ("valid", "test")}
@@ -76,23 +89,23 @@ def train_encoder(context: RunContext, data: ArtifactRef) -> ArtifactRef | State
         weights = {name: value.detach().contiguous() for name, value in fitted.encoder.state_dict().items()}
         save_file(weights, draft.path / "weights.safetensors")
         described = {"config": config.model_dump(mode="json"), "users": sizes.users, "items": sizes.items}
+        described["passes"] = passes
         _write_json(draft.path / "encoder.json", described)
 
-        start, best = fitted.epochs[0], fitted.best
+        first, best = fitted.epochs[0], fitted.best
         figures = {
             "best_epoch": fitted.best_epoch,
             "valid_auc": _figure(best.valid_auc),
             "valid_log_loss": best.valid_log_loss,
-            "start_valid_auc": _figure(start.valid_auc),
+            "start_valid_auc": _figure(first.valid_auc),
             "train_auc_out_of_fold": auc(train_logits, examples["train"].label),
         }
         tracker.metrics(figures)
         curve = [{**vars(epoch), "valid_auc": _figure(epoch.valid_auc)} for epoch in fitted.epochs]
         _write_json(draft.path / "metrics.json", {"kind": config.kind, **figures, "epochs": curve})
 
-    return run_stage(
-        context, "encoder", build, inputs={"data": data}, settings={**encoder_settings(config), "seed": seed}
-    )
+    inputs = {"data": data} | ({"start": start} if start else {})
+    return run_stage(context, "encoder", build, inputs=inputs, settings={**encoder_settings(config), "seed": seed})
 
 
 def _curves(fitted: FittedEncoder) -> list[tuple[str, float, int]]:

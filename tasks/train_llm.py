@@ -36,9 +36,16 @@ _RESUMES = "run again: it resumes from the last checkpoint"
 
 
 @task(name="warm_start", cache_policy=NO_CACHE)
-def train_warm_start(context: RunContext, data: ArtifactRef, encoder: ArtifactRef) -> ArtifactRef | State[ArtifactRef]:
-    """The artifact of training W: stages 1 and 2 on recommendation batches, the student whose mistakes are collected."""
-    return _train(context, "warm_start", "warm_start", {"data": data, "encoder": encoder})
+def train_warm_start(
+    context: RunContext, data: ArtifactRef, encoder: ArtifactRef, start: ArtifactRef | None = None
+) -> ArtifactRef | State[ArtifactRef]:
+    """The artifact of training W: stages 1 and 2 on recommendation batches, the student whose mistakes are collected.
+
+    Args:
+        start: adapter and projector of an earlier model to start from.
+    """
+    inputs = {"data": data, "encoder": encoder}
+    return _train(context, "warm_start", "warm_start", inputs | ({"start_from": start} if start else {}))
 
 
 @task(name="general", cache_policy=NO_CACHE)
@@ -49,7 +56,11 @@ def train_general(
     reflections: ArtifactRef,
     warm_start: ArtifactRef | None = None,
 ) -> ArtifactRef | State[ArtifactRef]:
-    """The artifact with the general adapter, the projector, losses.jsonl and training.json (G1 and G2, or joint)."""
+    """The artifact with the general adapter, the projector, losses.jsonl and training.json (G1 and G2, or joint).
+
+    Args:
+        warm_start: adapter and projector to start from: those of training W, or of an earlier model (stage `start`).
+    """
     inputs = {"data": data, "encoder": encoder, "reflections": reflections}
     if warm_start is not None:
         inputs["start_from"] = warm_start

@@ -39,6 +39,9 @@ def write_report(
     experts: tuple[ArtifactRef, ...],
     evaluation: ArtifactRef,
     choice: ArtifactRef | None = None,
+    start: ArtifactRef | None = None,
+    drift: ArtifactRef | None = None,
+    promotion: ArtifactRef | None = None,
 ) -> ArtifactRef | State[ArtifactRef]:
     """The artifact with report.html.
 
@@ -46,7 +49,11 @@ def write_report(
         experts: the trained experts, in the order of their clusters; empty where there are none. An expert is named by
             the number of its cluster.
         choice: how the number of experts was chosen, where it was.
+        start: the champion's weights that training started from.
+        drift: the champion on the new window.
+        promotion: what was decided about the run's model.
     """
+    optional = {"choice": choice, "start": start, "drift": drift, "promotion": promotion}
     named = dict(zip(trained_clusters(context.store.path(clusters)), experts, strict=True)) if experts else {}
 
     def build(draft: Draft, tracker: StageTracker) -> None:
@@ -63,6 +70,9 @@ def write_report(
             experts=[_training(f"expert {number}", path(ref)) for number, ref in named.items()],
             clusters=_read_if(path(clusters) / "clusters.json", {}),
             choice=_read(path(choice) / "choice.json") if choice else {},
+            drift=_read(path(drift) / "drift.json") if drift else {},
+            promotion=_read(path(promotion) / "promotion.json") if promotion else {},
+            warm=start is not None,
             expert_figures=_read_if(path(evaluation) / "experts.json", {}),
             explanations=_read_if(path(evaluation) / "explanations.json", []),
         )
@@ -84,7 +94,7 @@ def write_report(
             "clusters": clusters,
             "evaluation": evaluation,
             **{f"expert_{number}": ref for number, ref in named.items()},
-            **({"choice": choice} if choice else {}),
+            **{name: ref for name, ref in optional.items() if ref},
         },
         settings={"config": context.config, "template": template_digest(TEMPLATE, *PARTS)},
     )

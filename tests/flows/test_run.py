@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from pytest_httpserver import HTTPServer
 
 from flows import run as run_module
 from flows.config import load_config
+from flows.notify import VARIABLE
 from flows.preflight import preflight
 from flows.run import Enough, Run, open_run
 from flows.views import LogView, current_view, showing
@@ -129,3 +132,26 @@ def test_a_part_of_the_pipeline_ends_before_the_first_stage_behind_it(tmp_path: 
         replace(run, until=part).go_on(stage)
     with pytest.raises(Enough):
         replace(run, until="clusters").go_on("choice")
+
+
+def test_a_run_that_stands_still_or_fails_tells_the_webhook(
+    stopped: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    httpserver.expect_request("/hook", method="POST").respond_with_data("")
+    monkeypatch.setenv(VARIABLE, httpserver.url_for("/hook"))
+    config = load_config("smoke", {"rerun.stuck_minutes": 0.001})
+
+    def stand_still() -> None:
+        with open_run("smoke", config) as run:
+            run.context.view.say("training general")
+            deadline = time.monotonic() + 10
+            while not httpserver.log and time.monotonic() < deadline:
+                time.sleep(0.02)
+            raise ConfigError("no way on")
+
+    with pytest.raises(ConfigError):
+        stand_still()
+    told = [request.json for request, _ in httpserver.log]
+    assert (told[0]["event"], told[0]["doing"]) == ("stuck", "training general")
+    assert (told[-1]["event"], told[-1]["error"]) == ("failed", "no way on")
+    assert {each["run"] for each in told} == {"smoke-20260102-030405"}

@@ -15,6 +15,7 @@ from thinkrec_core.config.explanations import ExplanationsConfig
 from thinkrec_core.config.ladder import LadderConfig
 from thinkrec_core.config.llm import LLMConfig
 from thinkrec_core.config.reflections import ReflectionsConfig, TeacherConfig, WrongPredictionsConfig
+from thinkrec_core.config.rerun import RerunConfig
 from thinkrec_core.config.training import OptimisationConfig, TrainingConfig
 
 
@@ -35,6 +36,8 @@ class ThinkRecConfig(Frozen):
     evaluation: EvaluationConfig = EvaluationConfig()
     explanations: ExplanationsConfig = ExplanationsConfig()
     """`thinkrec explanations`: the student's reasons beside the teacher's."""
+    rerun: RerunConfig = RerunConfig()
+    """Warm start from the model in use, and promotion."""
     ladder: LadderConfig = LadderConfig()
     """`thinkrec ladder`: methods without a language model on all test rows."""
 

@@ -17,6 +17,7 @@ from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.encoders.base import Batch, Encoder
 from thinkrec_core.encoders.examples import Examples, Sizes
 from thinkrec_core.encoders.registry import build_encoder
+from thinkrec_core.encoders.warm import Trained
 from thinkrec_core.errors import TrainingError
 from thinkrec_core.evaluation.auc import auc
 from thinkrec_core.seeds import derived_seed
@@ -70,7 +71,13 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 def fit_encoder(
-    config: EncoderConfig, train: Examples, valid: Examples, sizes: Sizes, seed: int, progress: Progress | None = None
+    config: EncoderConfig,
+    train: Examples,
+    valid: Examples,
+    sizes: Sizes,
+    seed: int,
+    progress: Progress | None = None,
+    start: Trained | None = None,
 ) -> FittedEncoder:
     """The encoder of `config` fitted on `train` and selected on `valid`.
 
@@ -81,11 +88,15 @@ def fit_encoder(
     Args:
         seed: initial weights, shuffling and dropout derive from it; equal inputs give equal weights.
         progress: called after each epoch.
+        start: an earlier encoder whose weights the fit starts from, where it knows user or item.
 
     Raises:
         TrainingError: a loss is not finite.
+        DataError: `start` is an encoder of other settings.
     """
     encoder, generator = _start(config, train, sizes, seed, "full")
+    if start is not None:
+        start.copy_into(encoder)
     trainer = _Trainer(config, encoder, train, generator)
     epochs = [_validate(encoder, valid, 0, None)]
     best, state = 0, _copy(encoder)

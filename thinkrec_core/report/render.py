@@ -9,13 +9,13 @@ import yaml
 from markupsafe import Markup
 
 from thinkrec_core.config.reflections import TeacherConfig
-from thinkrec_core.report import data_section, expert_tables, reflections, tables, words
+from thinkrec_core.report import champion_tables, data_section, expert_tables, reflections, tables, words
 from thinkrec_core.report.licences import licences, limits
 from thinkrec_core.report.templates import STYLE, template_environment
 from thinkrec_core.report.values import ReportValues, Training
 
 TEMPLATE = "report.html.j2"
-PARTS = (STYLE, data_section.TEMPLATE, reflections.SECTION, "experts.html.j2")
+PARTS = (STYLE, data_section.TEMPLATE, reflections.SECTION, "experts.html.j2", champion_tables.TEMPLATE)
 """Templates that it includes."""
 TRAINING_FACTS = ("best_step", "best_score", "select_by", "steps", "train_rows", "reasoning_rows", "truncation_rate")
 """Facts of a training that the page shows, where present."""
@@ -28,7 +28,7 @@ def render_report(values: ReportValues) -> str:
     markup. Parts without values are left out or say that there is nothing.
     """
     environment = template_environment()
-    environment.globals.update(words=words, tables=tables, expert_tables=expert_tables)
+    environment.globals.update(words=words, tables=tables, expert_tables=expert_tables, champion_tables=champion_tables)
     return environment.get_template(TEMPLATE).render(**_page(values))
 
 

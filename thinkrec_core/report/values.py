@@ -49,5 +49,11 @@ class ReportValues:
     """What `evaluation.expert_figures.expert_figures` returned; empty without experts."""
     choice: Values = field(default_factory=dict)
     """choice.json: the numbers of experts that were compared on valid rows; empty where the number was given."""
+    drift: Values = field(default_factory=dict)
+    """What `evaluation.drift.drift_report` returned; empty without a champion that was trained on other data."""
+    promotion: Values = field(default_factory=dict)
+    """What `evaluation.promotion.decide` returned; empty where nothing was registered."""
+    warm: bool = False
+    """Whether training started from the champion's weights."""
     explanations: Sequence[Values] = ()
     """user_id, item_id, title, label, history [{title, label}], scores {rung: float}, route, gates, text."""
