@@ -19,6 +19,8 @@ from storage.home import prefect_home, runs_folder
 from thinkrec_core.errors import PlatformError, one_line
 
 POOL = "thinkrec"
+POOL_VARIABLE = "THINKREC_POOL"
+"""What prefect.yaml reads the name of the pool from."""
 DEPLOYMENT = "thinkrec/full"
 HOOK = "thinkrec_platform.pth"
 """A file in site-packages that every Python of this venv reads at its start."""
@@ -38,7 +40,7 @@ def up(root: Path, prefect_port: int, mlflow_port: int, say: Say) -> Addresses:
     project = project_folder()
     say("starting Prefect and MLflow")
     found = start_servers(root, prefect_port, mlflow_port)
-    environment = {**platform_environment(root), "PREFECT_API_URL": found.api}
+    environment = {**platform_environment(root), "PREFECT_API_URL": found.api, POOL_VARIABLE: POOL}
     say(f"deploying {DEPLOYMENT} and its parts")
     _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment, project)
     call(f"{found.api}/work_pools/{POOL}", {"concurrency_limit": 1}, "PATCH")
