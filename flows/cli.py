@@ -23,6 +23,7 @@ from flows import (
     cli_models,
     cli_recommend,
     cli_reflections,
+    cli_serve,
     cli_teacher,
     cli_tune,
 )
@@ -209,6 +210,7 @@ cli_ladder.register(app)
 cli_compare.register(app)
 cli_explanations.register(app)
 cli_recommend.register(app)
+cli_serve.register(app)
 cli_tune.register(app)
 cli_doctor.register(app)
 cli_models.register(app)

@@ -50,7 +50,14 @@ def import_command(source: Source, out: OutPath, as_json: Json = False) -> None:
 
 
 def find_bundle(given: str | None) -> Bundle:
-    """The bundle at a path, of a registered version (champion, MODEL@champion, MODEL/3), or of a run.
+    """The verified bundle in the folder that `locate_bundle` finds."""
+    from storage.bundle import open_bundle
+
+    return open_bundle(locate_bundle(given))
+
+
+def locate_bundle(given: str | None) -> Path:
+    """The folder of the bundle at a path, of a registered version (champion, MODEL@champion, MODEL/3), or of a run.
 
     That of a run is kept under bundles/ in the store and exported when first asked for.
 
@@ -59,7 +66,7 @@ def find_bundle(given: str | None) -> Bundle:
     """
     import json
 
-    from storage.bundle import export_bundle, open_bundle
+    from storage.bundle import export_bundle
     from storage.home import runs_folder, store_root
     from storage.model_registry import bundle_folder
     from storage.run_comparison import read_summary
@@ -67,9 +74,9 @@ def find_bundle(given: str | None) -> Bundle:
 
     root = store_root()
     if given is not None and Path(given).is_dir():
-        return open_bundle(Path(given))
+        return Path(given)
     if given is not None and (registered := bundle_folder(root, given)) is not None:
-        return open_bundle(registered)
+        return registered
     if given is not None and given.endswith(".tar"):
         raise DataError(f"--bundle {given} is a tar", "a folder", f"thinkrec bundle import {given} --out FOLDER")
     if given is None:
@@ -82,4 +89,4 @@ def find_bundle(given: str | None) -> Bundle:
     folder = root / "bundles" / summary["run"]
     if not folder.is_dir():
         export_bundle(root, summary, folder)
-    return open_bundle(folder)
+    return folder

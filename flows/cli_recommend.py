@@ -50,7 +50,9 @@ def recommend_command(
     found = recommender.recommend(reader, top_k, candidates)
     if explain:
         for row in found:
-            row["explanation"] = recommender.explain(reader, recommender.item(row["item_id"]), row["score"])
+            target = recommender.item(row["item_id"])
+            row["explanation"] = recommender.explain(reader, target, row["score"])
+            row["ungrounded"] = recommender.ungrounded(reader, target, row["explanation"])
     route = recommender.route(reader)
     if output.console is not None:
         _print_list(output.console, recommender, reader, found, route)
@@ -79,6 +81,7 @@ def explain_command(
         "strongest": recommender.strongest(reader, target),
         **recommender.route(reader),
         "explanation": text,
+        "ungrounded": recommender.ungrounded(reader, target, text),
     }
     if output.console is not None:
         from rich.text import Text
@@ -87,6 +90,7 @@ def explain_command(
             Text(f"{found['title']}: score {score:+.3f}, encoder {found['encoder_score']:+.3f}", "bold")
         )
         output.console.print(Text(f"  {text}\n  nearest in the history: {', '.join(found['strongest']) or 'nothing'}"))
+        _print_ungrounded(output.console, found)
     output.result(found)
 
 
@@ -168,3 +172,11 @@ def _print_list(
     for row in found:
         if "explanation" in row:
             console.print(Text(f"\n{row['title']}: ", "bold").append(row["explanation"], "not bold"))
+            _print_ungrounded(console, row)
+
+
+def _print_ungrounded(console: Any, row: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    if row["ungrounded"]:
+        console.print(Text(f"  not in the history: {', '.join(row['ungrounded'])}", "yellow"))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from thinkrec_core.encoders.examples import Examples
 from thinkrec_core.encoders.fit import score_examples as encoder_scores
 from thinkrec_core.encoders.registry import restore_encoder
 from thinkrec_core.errors import DataError, ModelError
+from thinkrec_core.evaluation.text.titles import TitleIndex
 from thinkrec_core.recllm.examples import ExampleFactory
 from thinkrec_core.recllm.generation import explain
 from thinkrec_core.recllm.prefix import score_targets
@@ -104,6 +106,15 @@ class Recommender:
         self._items = {raw: index for index, raw in enumerate(self.item_ids) if index}
         self._load_users()
         self._prompts = PromptBuilder(self.tokenizer, self.texts, prompt_options(self.config))
+
+    @cached_property
+    def _title_index(self) -> TitleIndex:
+        return TitleIndex(self.texts.titles)
+
+    @property
+    def user_vectors(self) -> npt.NDArray[np.float32]:
+        """(U+1, d) standardised vectors of the encoder; row 0 is nobody's."""
+        return self._signals.user_vectors
 
     @property
     def user_ids(self) -> list[str]:
@@ -211,12 +222,23 @@ class Recommender:
             for rank, place in enumerate(best, start=1)
         ]
 
-    def explain(self, reader: Reader, item: int, score: float) -> str:
-        """Why, in the student's words, after the verdict that `score` implies."""
+    def explain(self, reader: Reader, item: int, score: float, told: Callable[[str], None] | None = None) -> str:
+        """Why, in the student's words, after the verdict that `score` implies.
+
+        Args:
+            told: called with the text so far while it is written; what it raises ends the writing.
+        """
         samples = self._samples([reader], np.array([item]))
         self._setter(samples.user_idx)(np.zeros(1, np.int64))
         example = self._made(samples)[0]
-        return explain(self.model, self.tokenizer, example, score > 0, self.config.evaluation.explanation_tokens)
+        return explain(self.model, self.tokenizer, example, score > 0, self.config.evaluation.explanation_tokens, told)
+
+    def ungrounded(self, reader: Reader, item: int, text: str) -> list[str]:
+        """What `text` names as a title without reason: catalogue titles outside of the history that the prompt shows and of the
+        target, and quoted titles that the catalogue does not hold.
+        """
+        named = self._title_index.named(text)
+        return [*named.ungrounded({*reader.items[-self.config.llm.max_history :], item}), *named.unknown]
 
     def strongest(self, reader: Reader, item: int) -> list[str]:
         """Titles of the history items most like `item` by the cosine of their vectors, strongest first."""

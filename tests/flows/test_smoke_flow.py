@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
+from starlette.testclient import TestClient
 
 from flows.cli import main
 from storage.language_model import load_base, load_stacked
 from storage.models import resolve_model
+from tasks.serving.app import create_app
+from tasks.serving.engine import Engine
+from tasks.serving.limits import Limits
+from tasks.serving.metrics import Metrics
 
 
 def run(home: Path, *arguments: str) -> dict[str, Any]:
@@ -108,6 +114,28 @@ def test_a_changed_field_reruns_what_depends_on_it_and_nothing_else(first: dict[
     assert set(changed["rungs"]) == {"bias", "encoder"}
 
 
+def scores_of_the_server(bundle: Path, rows: Any, data: Path) -> list[float]:
+    """What /score says about these rows with their own histories, asked in two halves at once."""
+    ids = ["", *pq.read_table(data / "items.parquet").column("item_id").to_pylist()]
+    asked = [
+        {
+            "user_id": row.user_id,
+            "item_id": row.item_id,
+            "history": [
+                {"item_id": ids[item], "label": int(label)}
+                for item, label in zip(row.history_item_idx, row.history_label, strict=True)
+            ],
+        }
+        for row in rows.itertuples()
+    ]
+    app = create_app(Engine(lambda: bundle, Limits(seconds=300), Metrics()))
+    half = len(asked) // 2
+    with TestClient(app, base_url="http://127.0.0.1") as client, ThreadPoolExecutor(2) as pool:
+        parts = (asked[:half], asked[half:])
+        told = list(pool.map(lambda part: client.post("/score", json={"rows": part}).json()["scores"], parts))
+    return [row["score"] for part in told for row in part]
+
+
 def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     first: dict[str, Any],
     home: Path,
@@ -130,6 +158,8 @@ def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     assert len(scores) == first["rows"]
     np.testing.assert_allclose(scores["score"], joined["score_thinkrec_experts"], atol=1e-4)
     np.testing.assert_allclose(scores["encoder_score"], joined["score_encoder"], atol=1e-4)
+    served = scores_of_the_server(Path(bundle), joined, data)
+    np.testing.assert_allclose(served, joined["score_thinkrec_experts"], atol=1e-4)
 
     capfd.readouterr()
     liked = ["recommend", "--liked", "Fargo; pulp fiction (1994)", "--explain", "--bundle", bundle, "--top-k", "2"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
 
 from thinkrec_core.recllm.examples import Example, collate
 from thinkrec_core.recllm.model import RecLLM
@@ -16,18 +17,37 @@ PENALTY = 1.2
 """A small model loops; a mild penalty on what it has written is enough and keeps greedy decoding deterministic."""
 
 
-def explain(model: RecLLM, tokenizer: PieceTokenizer, example: Example, says_yes: bool, max_tokens: int) -> str:
-    """What `explain_batch` gives for one example."""
-    return explain_batch(model, tokenizer, [example], [says_yes], max_tokens)[0]
+def explain(
+    model: RecLLM,
+    tokenizer: PieceTokenizer,
+    example: Example,
+    says_yes: bool,
+    max_tokens: int,
+    told: Callable[[str], None] | None = None,
+) -> str:
+    """What `explain_batch` gives for one example.
+
+    Args:
+        told: called with the text so far after each token; what it raises ends the writing.
+    """
+    return explain_batch(model, tokenizer, [example], [says_yes], max_tokens, told)[0]
 
 
 @torch.no_grad()
 def explain_batch(
-    model: RecLLM, tokenizer: PieceTokenizer, examples: Sequence[Example], says_yes: Sequence[bool], max_tokens: int
+    model: RecLLM,
+    tokenizer: PieceTokenizer,
+    examples: Sequence[Example],
+    says_yes: Sequence[bool],
+    max_tokens: int,
+    told: Callable[[str], None] | None = None,
 ) -> list[str]:
     """ "Yes." or "No." and what the model writes after it, greedily, up to its end token or `max_tokens`; one per example.
 
     The verdict is the score's, not the first generated token's, so that text and score cannot contradict each other.
+
+    Args:
+        told: called with the text of the first example so far, after each token.
     """
     model.eval()
     batch = collate(examples, tokenizer.pad_id, model.projector.n_tokens, with_answers=False)
@@ -51,6 +71,7 @@ def explain_batch(
         logits_processor=LogitsProcessorList([_Repetition()]),
         eos_token_id=tokenizer.eos_id,
         pad_token_id=tokenizer.pad_id,
+        streamer=None if told is None else _Told(told, tokenizer, heads[0]),
     ).tolist()
     return [_text(tokenizer, head, ids) for head, ids in zip(heads, made, strict=True)]
 
@@ -65,6 +86,23 @@ class _Repetition(LogitsProcessor):
         """(B, vocabulary) logits; `input_ids` (B, written) holds no prompt, which is given as embeddings."""
         logits = scores.gather(1, input_ids)
         return scores.scatter(1, input_ids, torch.where(logits < 0, logits * PENALTY, logits / PENALTY))
+
+
+class _Told(BaseStreamer):
+    """Hands on the text of one example while it is written."""
+
+    def __init__(self, told: Callable[[str], None], tokenizer: PieceTokenizer, head: list[int]) -> None:
+        self._told, self._tokenizer, self._head = told, tokenizer, head
+        self._ids: list[int] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        """The next token; nothing at first, where generation hands on the prompt, which is given as embeddings."""
+        if value.numel():
+            self._ids += value.flatten().tolist()
+            self._told(_text(self._tokenizer, self._head, self._ids))
+
+    def end(self) -> None:
+        """Nothing is held back."""
 
 
 def _text(tokenizer: PieceTokenizer, head: list[int], ids: list[int]) -> str:
