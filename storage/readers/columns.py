@@ -57,6 +57,9 @@ def numbers(table: pa.Table, name: str, file: str, refuse: Refuse | None = None)
     """
     values = take(table, name, file)
     if _is_text(values.type):
+        direct = _as_finite(values)
+        if direct is not None:
+            return direct
         # Python's float() accepts "1_000" and words; the pattern does not.
         trimmed = pc.utf8_trim_whitespace(values.cast(pa.string()))
         numeric = pc.match_substring_regex(trimmed, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
@@ -154,6 +157,15 @@ def texts(table: pa.Table, name: str, file: str, required: bool) -> pa.Array:
     if required:
         _refuse(pc.equal(values, ""), values, name, file, "text")
     return values
+
+
+def _as_finite(texts: pa.Array) -> pa.Array | None:
+    """All of `texts` as finite float64 in one pass; None if one of them needs a closer look."""
+    try:
+        found = texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    return found if pc.all(pc.fill_null(pc.is_finite(found), False)).as_py() else None
 
 
 def _unusable_id(values: pa.Array) -> pa.Array:
