@@ -1,9 +1,11 @@
 """Do experts find and use planted tastes? Synthetic data with taste clusters, and a small LM that is trained from scratch.
 
-    python benchmarks/planted_experts.py [--general-steps 80] [--expert-steps 160]
+    python benchmarks/planted_experts.py [--general-steps 80] [--expert-steps 160] [--history 0]
 
 The stages are those of a run: data, encoder, clusters, general adapter, experts. The base LM is a Llama of three layers whose
-weights are all trained here, on text prompts without a user's taste. adjusted_rand compares the experts that users are routed to
+weights are all trained here, on text prompts that show the target alone, so that a user's taste has to be in the weights: what
+an expert is for. With `--history 1` the prompt also shows the newest liked item, which tells a single adapter of the taste too.
+adjusted_rand compares the experts that users are routed to
 with the planted clusters. difference is the AUC on all test rows of the routed experts minus that of a general adapter that
 got as many steps as general adapter and experts together, with the paired 95% interval over users.
 """
@@ -56,17 +58,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--general-steps", type=int, default=80)
     parser.add_argument("--expert-steps", type=int, default=160)
+    parser.add_argument("--history", type=int, default=0, help="liked items that a prompt shows")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(planted(Path(name), given.general_steps, given.expert_steps)))
+        print(json.dumps(planted(Path(name), given.general_steps, given.expert_steps, given.history)))
 
 
-def planted(root: Path, general_steps: int, expert_steps: int, users: int = 240, rows: int = 9_600) -> dict[str, Any]:
+def planted(
+    root: Path, general_steps: int, expert_steps: int, history: int, users: int = 240, rows: int = 9_600
+) -> dict[str, Any]:
     """Figures of one comparison; everything is written below `root`."""
     spec = SyntheticSpec(users=users, items=200, rows=rows, clusters=PLANTED, drift=0.0, exposure=0.5, seed=3)
     write_synthetic(spec, root / "source")
     store = ArtifactStore(root / "store")
-    context = RunContext(configuration(root, general_steps, expert_steps), store, NullTracker(), View())
+    context = RunContext(configuration(root, general_steps, expert_steps, history), store, NullTracker(), View())
     data = _ref(prepare_data.fn(context))
     encoder = _ref(train_encoder.fn(context, data))
     make_model(root / "model", context.config, store.path(data), store.path(encoder))
@@ -81,7 +86,7 @@ def planted(root: Path, general_steps: int, expert_steps: int, users: int = 240,
     ]
     _say("experts")
     total = general_steps + len(numbers) * expert_steps
-    longer = RunContext(configuration(root, total, expert_steps), store, NullTracker(), View())
+    longer = RunContext(configuration(root, total, expert_steps, history), store, NullTracker(), View())
     rival = _ref(train_general.fn(longer, data, encoder, reflections))
     _say("rival")
 
@@ -104,12 +109,13 @@ def planted(root: Path, general_steps: int, expert_steps: int, users: int = 240,
         "auc_general_before": rungs["general"]["auc"],
         "difference": versus["difference"],
         "interval": versus["ci"],
+        "history": history,
         "steps": total,
         "test_rows": len(test),
     }
 
 
-def configuration(root: Path, general_steps: int, expert_steps: int) -> ThinkRecConfig:
+def configuration(root: Path, general_steps: int, expert_steps: int, history: int) -> ThinkRecConfig:
     """Of one training; text prompts, so that nothing but the adapter knows a user's taste beyond the shown history."""
     engine = {"backend": "torch", "threads": 1, "checkpoint_every": 1000}
     steps = {**RATES, "batch_size": BATCH, "validate_every": 20}
@@ -120,7 +126,7 @@ def configuration(root: Path, general_steps: int, expert_steps: int) -> ThinkRec
             "llm": {
                 "model": str(root / "model"),
                 "dtype": "fp32",
-                "max_history": 1,
+                "max_history": history,
                 "lora": {"rank": 8, "target_modules": ["q_proj", "v_proj", "o_proj", "down_proj"]},
             },
             "training": {
