@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
 from storage.language_model import ADAPTER, adapter_weights, load_base, load_projector, load_tokenizer, read_settings
 from storage.rec_data import load_encoder_tables, load_item_texts, load_samples, users_digest, users_of_cluster
@@ -17,7 +17,7 @@ from storage.schemas import REFLECTIONS
 from storage.tables import read_table
 from tasks.worker.job import TrainingJob
 from thinkrec_core.config.root import ThinkRecConfig
-from thinkrec_core.errors import TrainingError
+from thinkrec_core.errors import ModelError, TrainingError
 from thinkrec_core.evaluation.ladder import pick_test_rows
 from thinkrec_core.recllm.adapters import add_lora
 from thinkrec_core.recllm.answers import AnswerTokens, choose_answer_tokens
@@ -104,7 +104,7 @@ def open_workbench(job: TrainingJob) -> Workbench:
     seed = derived_seed(config.seed, "lora")
     peft = add_lora(causal, lora.rank, lora.alpha, lora.dropout, lora.target_modules, seed)
     if job.start_from is not None:
-        set_peft_model_state_dict(peft, adapter_weights(job.start_from / ADAPTER))
+        _continue_adapter(peft, job.start_from / ADAPTER)
     model = RecLLM(peft, projector, answers, options)
     settings = {
         "answers": vars(answers),
@@ -132,6 +132,25 @@ def open_workbench(job: TrainingJob) -> Workbench:
         pad_id=tokenizer.pad_id,
         group=group,
     )
+
+
+def _continue_adapter(peft: PeftModel, folder: Path) -> None:
+    """Give `peft` the adapter in `folder`; PEFT itself leaves out what does not fit.
+
+    Raises:
+        ModelError: the adapter is of another base model, or of other target modules or rank.
+    """
+    weights = adapter_weights(folder)
+    own = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(peft).items()}
+    theirs = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted({name for name, _ in own.items() ^ theirs.items()})
+    if wrong:
+        raise ModelError(
+            f"adapter {folder} has {theirs.get(wrong[0], 'nothing')} for {wrong[0]}",
+            f"{own.get(wrong[0], 'nothing')}",
+            "continue an adapter of the same base model, with the same llm.lora",
+        )
+    set_peft_model_state_dict(peft, weights)
 
 
 def fresh_projector(config: ThinkRecConfig, size: int, causal: Any) -> Projector:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from storage.crash_points import reached
 from storage.durable import sync_path, write_whole
+from thinkrec_core.errors import TrainingError
 from thinkrec_core.recllm.training import LoopState
 
 LATEST = "latest.json"
@@ -33,8 +36,30 @@ def point_to(folder: Path, tag: str, state: LoopState) -> None:
 
 
 def last_checkpoint(folder: Path) -> tuple[str, LoopState] | None:
-    """Tag and state of the last complete checkpoint, or None."""
+    """Tag and state of the last complete checkpoint, or None.
+
+    Raises:
+        TrainingError: the pointer is damaged.
+    """
     if not (folder / LATEST).is_file():
         return None
-    pointer = json.loads((folder / LATEST).read_text())
-    return pointer["tag"], LoopState.from_dict(pointer["state"])
+    with readable(folder / LATEST):
+        pointer = json.loads((folder / LATEST).read_text())
+        return pointer["tag"], LoopState.from_dict(pointer["state"])
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Tells in one line that the checkpoint `path`, read inside, is truncated or belongs to another training.
+
+    Raises:
+        TrainingError: reading failed.
+    """
+    try:
+        yield
+    except Exception as error:  # zip, pickle, JSON, torch and DeepSpeed each have their own
+        raise TrainingError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}: {error})",
+            "a whole checkpoint of this training",
+            f"remove {path.parent} to begin this phase anew",
+        ) from error

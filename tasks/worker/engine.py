@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to
+from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to, readable
 from tasks.worker.parameters import cast_frozen, parameter_groups
 from thinkrec_core.config.training import EngineConfig
 from thinkrec_core.recllm.examples import Batch
@@ -102,12 +102,19 @@ class DeepSpeedEngine:
             torch.distributed.barrier()
 
     def resume(self, folder: Path) -> LoopState:
-        """The state of the last complete checkpoint, with weights and optimiser restored; a fresh state if there is none."""
+        """The state of the last complete checkpoint, with weights and optimiser restored; a fresh state if there is none.
+
+        Raises:
+            TrainingError: it is truncated, or that of another training.
+        """
         found = last_checkpoint(folder)
         if found is None:
             return LoopState()
         tag, state = found
-        self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+        with readable(folder / tag):
+            loaded, _ = self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+            if loaded is None:
+                raise ValueError("its files are missing")
         return state
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to
+from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to, readable
 from tasks.worker.parameters import cast_frozen, parameter_groups
 from thinkrec_core.recllm.examples import Batch
 from thinkrec_core.recllm.model import LossSums, RecLLM
@@ -67,16 +67,22 @@ class TorchEngine:
         point_to(folder, target.name, state)
 
     def resume(self, folder: Path) -> LoopState:
-        """The state of the last complete checkpoint, with weights and optimiser restored; a fresh state if there is none."""
+        """The state of the last complete checkpoint, with weights and optimiser restored; a fresh state if there is none.
+
+        Raises:
+            TrainingError: it is truncated, or that of another training.
+        """
         found = last_checkpoint(folder)
         if found is None:
             return LoopState()
         tag, state = found
-        saved = torch.load(folder / tag / WEIGHTS, weights_only=True, map_location=self.device)
-        with torch.no_grad():
+        with readable(folder / tag), torch.no_grad():
+            saved = torch.load(folder / tag / WEIGHTS, weights_only=True, map_location=self.device)
             for parameter, value in zip(self._trained, saved["weights"], strict=True):
+                if parameter.shape != value.shape:
+                    raise ValueError(f"a weight of shape {tuple(value.shape)} for one of {tuple(parameter.shape)}")
                 parameter.copy_(value)
-        self._optimizer.load_state_dict(saved["optimizer"])
+            self._optimizer.load_state_dict(saved["optimizer"])
         return state
 
     def close(self) -> None:

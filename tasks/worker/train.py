@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from storage.durable import replace_whole, write_whole
 from storage.language_model import save_trained
 from tasks.worker.build import Workbench, is_trainable, model_state, open_workbench
 from tasks.worker.engine import DeepSpeedEngine
+from tasks.worker.hidden_cache import HiddenCache
 from tasks.worker.job import EVENTS, FAILURE, FINISHED, TrainingJob
 from tasks.worker.parameters import cast_frozen
 from tasks.worker.phases import PhasePlan, phases_of
@@ -29,6 +31,7 @@ from thinkrec_core.errors import ThinkRecError
 from thinkrec_core.evaluation.auc import auc, uauc
 from thinkrec_core.evaluation.calibration import log_loss
 from thinkrec_core.recllm.adapters import train_only
+from thinkrec_core.recllm.depth import can_split
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.objective import ObjectiveWeights
 from thinkrec_core.recllm.plan import BatchPlan
@@ -37,6 +40,8 @@ from thinkrec_core.recllm.selection import selection_score
 from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
 
 VALIDATION_BATCH = 16
+HIDDEN = "hidden"
+"""Below the folder of a phase: hidden states under the trained layers, gone when the phase has ended."""
 
 
 def main() -> int:
@@ -115,13 +120,16 @@ def _run(
         return LoopState.from_dict(json.loads((folder / FINISHED).read_text()))
     cast_frozen(model, torch.float32)
     layers = model.causal.config.num_hidden_layers
-    train_only(model.lm, plan.lora, max(0, layers - plan.last_layers) if plan.last_layers else 0)  # type: ignore[arg-type]
+    depth = max(0, layers - plan.last_layers) if plan.last_layers else 0
+    train_only(model.lm, plan.lora, depth)  # type: ignore[arg-type]
     model.projector.requires_grad_(plan.projector)
     engine = _engine(model, training.engine, optimisation, dtype, device)
     state = engine.resume(folder)
     model.train()
     if not plan.lora:
         model.lm.eval()  # a frozen adapter without dropout
+    for layer in model.causal.base_model.layers[:depth] if depth else ():
+        layer.eval()
     steps = BatchPlan(
         job.config.seed,
         f"{job.kind}/{plan.name}/{bench.group}",
@@ -192,13 +200,22 @@ def _run(
         validate,
         hooks,
         state,
+        _kept_states(model, training.engine, folder, depth, bench.pad_id),
     )
     engine.close()
+    shutil.rmtree(folder / HIDDEN, ignore_errors=True)
     _load(model, best_file)
     if rank == 0:
         write_whole(folder / FINISHED, json.dumps(state.as_dict()))
     reached(f"{job.stage}/{plan.name}.finished")
     return state
+
+
+def _kept_states(model: RecLLM, config: EngineConfig, folder: Path, depth: int, pad_id: int) -> HiddenCache | None:
+    """The cache of hidden states below `depth`, where the body can be split; ZeRO-3 holds no whole layer to compute them with."""
+    if not depth or not config.hidden_cache_gb or config.zero_stage == 3 or not can_split(model.causal.base_model):
+        return None
+    return HiddenCache(folder / HIDDEN, model, depth, pad_id, config.hidden_cache_gb)
 
 
 def _engine(

@@ -102,12 +102,12 @@ class Runs:
 
 
 def finish(child: subprocess.Popen[bytes], job: TrainingJob) -> None:
-    code = child.wait(120)
+    code = child.wait(400)
     assert code == 0, (job.scratch / "log").read_text()[-3000:]
 
 
 def kill_at_first_checkpoint(child: subprocess.Popen[bytes], scratch: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not (scratch / "joint" / LATEST).is_file():
         assert child.poll() is None, (scratch / "log").read_text()[-3000:]
         assert time.monotonic() < deadline

@@ -20,7 +20,7 @@ from tasks.worker.job import FAILURE, TrainingJob
 from tests.tiny_model import one_thread, randomise_lora, write_tiny_model
 from tests.tiny_world import tiny_world, write_world
 from thinkrec_core.config.root import ThinkRecConfig
-from thinkrec_core.errors import ThinkRecError, TrainingError
+from thinkrec_core.errors import ModelError, ThinkRecError, TrainingError
 from thinkrec_core.recllm.scoring import score_examples
 
 __all__ = ["one_thread"]
@@ -138,6 +138,14 @@ def test_a_training_continues_adapter_projector_and_score(make_job: MakeJob, tmp
     assert all(is_trainable(name) and torch.equal(value, two[name]) for name, value in one.items())
     assert second.model.options.offset == 0.125
     assert second.settings == json.loads((tmp_path / "first" / "recllm.json").read_text())
+
+
+@pytest.mark.parametrize("other", [{"lora": {"rank": 2}}, {"lora": {"target_modules": ("q_proj",)}}])
+def test_an_adapter_of_another_shape_is_told_in_one_line(make_job: MakeJob, tmp_path: Path, other: Any) -> None:
+    first = open_workbench(make_job())
+    save_trained(tmp_path / "first", first.model.lm, first.model.projector, first.settings)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"same base model, with the same llm\.lora"):
+        open_workbench(make_job("expert", start_from=tmp_path / "first", cluster=0, llm=other))
 
 
 def test_a_users_mistake_ends_with_code_2_and_is_told(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,13 @@ and there only with the rows whose weights no earlier setting had.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch import nn
 
 from thinkrec_core.experts.stacked import Gates
+from thinkrec_core.recllm.depth import can_split, only_layers, run_body
 from thinkrec_core.recllm.examples import Batch
 from thinkrec_core.recllm.model import RecLLM
 
@@ -37,12 +36,12 @@ def score_settings(
         cross_terms: [compat] merge as published; nothing below can be shared then.
     """
     body = model.causal.base_model
-    shared = shared_layers if _can_split(body) and not cross_terms else 0
+    shared = shared_layers if can_split(body) and not cross_terms else 0
     lower_BTH = model.embed(batch)
     if shared:
         gates.set(settings[0])
-        with _layers(body, 0, shared, final_norm=False):
-            lower_BTH = _run(body, lower_BTH, batch)
+        with only_layers(body, 0, shared, final_norm=False):
+            lower_BTH = run_body(body, lower_BTH, batch.attention_mask_BT)
     scores_VB = torch.empty(len(settings), len(lower_BTH))
     for number, weights_BN in enumerate(settings):
         gates.set(weights_BN, cross_terms)
@@ -55,15 +54,11 @@ def score_settings(
             continue
         part_BTH, part = lower_BTH[rows.to(lower_BTH.device)], _rows(batch, rows.to(lower_BTH.device))
         gates.set(weights_BN[rows], cross_terms)
-        with _layers(body, shared, len(body.layers), final_norm=True) if shared else contextlib.nullcontext():
-            scores_VB[number, rows.cpu()] = model.score_hidden(_run(body, part_BTH, part), part).float().cpu()
+        with only_layers(body, shared, len(body.layers), final_norm=True) if shared else contextlib.nullcontext():
+            scores_VB[number, rows.cpu()] = (
+                model.score_hidden(run_body(body, part_BTH, part.attention_mask_BT), part).float().cpu()
+            )
     return scores_VB
-
-
-def _run(body: Any, embeds_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
-    out = body(inputs_embeds=embeds_BTH, attention_mask=batch.attention_mask_BT, use_cache=False)
-    hidden_BTH: torch.Tensor = out.last_hidden_state
-    return hidden_BTH
 
 
 def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
@@ -74,24 +69,3 @@ def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
         answer_start_B=batch.answer_start_B[rows],
         prior_B=batch.prior_B[rows],
     )
-
-
-def _can_split(body: Any) -> bool:
-    """Whether the body is a plain stack: `layers` and `norm`, all layers of one type, nothing done to given embeddings."""
-    types = getattr(body.config, "layer_types", None)
-    uniform = types is None or len(set(types)) == 1
-    return uniform and hasattr(body, "layers") and hasattr(body, "norm") and "gemma" not in body.config.model_type
-
-
-@contextlib.contextmanager
-def _layers(body: Any, start: int, stop: int, final_norm: bool) -> Iterator[None]:
-    """`body` reduced to its layers start..stop for the time of the context."""
-    layers, norm, count = body.layers, body.norm, body.config.num_hidden_layers
-    body.layers = nn.ModuleList(list(layers)[start:stop])
-    body.config.num_hidden_layers = stop - start
-    if not final_norm:
-        body.norm = nn.Identity()
-    try:
-        yield
-    finally:
-        body.layers, body.norm, body.config.num_hidden_layers = layers, norm, count

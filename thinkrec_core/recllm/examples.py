@@ -7,8 +7,8 @@ arises and never a silently dropped vector.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -100,10 +100,16 @@ class Batch:
     slot_position_S: torch.Tensor
     """First position of each slot."""
     slot_inputs_SF: torch.Tensor
+    lower_BTH: torch.Tensor | None = None
+    """Hidden states from which the layers above `lower_depth` go on; None runs the whole body."""
+    lower_depth: int = 0
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
-        return Batch(*(value.to(device) for value in vars(self).values()))
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)
 
 
 def collate(examples: Sequence[Example], pad_id: int, n_tokens: int, with_answers: bool = True) -> Batch:

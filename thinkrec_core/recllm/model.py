@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from thinkrec_core.errors import ModelError
 from thinkrec_core.recllm.answers import AnswerTokens
+from thinkrec_core.recllm.depth import only_layers, run_body
 from thinkrec_core.recllm.examples import IGNORED, Batch
 from thinkrec_core.recllm.projector import Projector
 
@@ -95,11 +96,19 @@ class RecLLM(nn.Module):
         return embeds_BTH.index_put((example_SK, position_SK), soft_SKH.to(embeds_BTH.dtype))
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """(B, T, H) last hidden states."""
-        out = self.causal.base_model(
-            inputs_embeds=self.embed(batch), attention_mask=batch.attention_mask_BT, use_cache=False
-        )
-        return out.last_hidden_state
+        """(B, T, H) last hidden states; the lower layers are left out where the batch brings what they make."""
+        body = self.causal.base_model
+        if batch.lower_BTH is None:
+            return run_body(body, self.embed(batch), batch.attention_mask_BT)
+        with only_layers(body, batch.lower_depth, len(body.layers), final_norm=True):
+            return run_body(body, batch.lower_BTH, batch.attention_mask_BT)
+
+    @torch.no_grad()
+    def lower(self, batch: Batch, depth: int) -> torch.Tensor:
+        """(B, T, H) hidden states after the lowest `depth` layers, without gradient."""
+        body = self.causal.base_model
+        with only_layers(body, 0, depth, final_norm=False):
+            return run_body(body, self.embed(batch), batch.attention_mask_BT)
 
     def _last(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
         rows_B = torch.arange(len(batch.answer_start_B), device=hidden_BTH.device)

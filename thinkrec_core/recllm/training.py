@@ -44,6 +44,15 @@ class Engine(Protocol):
         """Sum of `values` over all ranks, for the log."""
 
 
+class LowerStates(Protocol):
+    """Gives the hidden states after the lowest `depth` layers, computed or kept."""
+
+    depth: int
+
+    def __call__(self, examples: Sequence[Example], kind: BatchKind, batch: Batch) -> torch.Tensor:
+        """(B, T, H) of `batch`, which was made of `examples`."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """What one phase trains and how."""
@@ -104,12 +113,14 @@ def run_phase(
     validate: Callable[[], dict[str, float | None]],
     hooks: Hooks,
     state: LoopState,
+    lower: LowerStates | None = None,
 ) -> LoopState:
     """Train from `state` to the end of the phase; returns the final state.
 
     Args:
         make: the example of a row for a batch kind.
         validate: figures on the fixed valid rows, with "score" the one to maximise.
+        lower: hidden states below the trained layers; None runs every layer.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -121,7 +132,7 @@ def run_phase(
         examples = [make(row, kind) for row in phase.plan.rows(step)]
         rates = {group: schedule.at(step, total) for group, schedule in phase.schedules.items()}
         start = time.perf_counter()
-        parts = _step(engine, phase, step, kind, examples, pad_id, n_tokens, rates)
+        parts = _step(engine, phase, step, kind, examples, pad_id, n_tokens, rates, lower)
         seconds = time.perf_counter() - start
         tokens = sum(len(example.prompt.ids) + len(example.answer.ids) - 1 for example in examples)
         record = {"phase": phase.name, "step": step, "kind": kind, **parts}
@@ -146,6 +157,7 @@ def _step(
     pad_id: int,
     n_tokens: int,
     rates: Mapping[str, float],
+    lower: LowerStates | None,
 ) -> dict[str, float]:
     # Dropout draws from torch's global generator: seeded per step and rank, a resumed step drops the same units.
     torch.manual_seed(derived_seed(phase.seed, phase.name, "dropout", step, engine.rank))
@@ -154,6 +166,8 @@ def _step(
     for micro in range(engine.accumulation):
         part = examples[phase.plan.share(step, engine.rank, engine.world_size, micro, engine.accumulation)]
         batch = collate(part, pad_id, n_tokens).to(engine.device)
+        if lower is not None:
+            batch = replace(batch, lower_BTH=lower(part, kind, batch), lower_depth=lower.depth)
         sums = engine.losses(batch)
         share = batch_loss(sums, kind, phase.weights, len(examples), answer_tokens)
         engine.backward(share)
