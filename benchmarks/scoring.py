@@ -3,8 +3,8 @@
     python benchmarks/scoring.py [--targets 16] [--repeats 7]
 
 SmolLM2-135M in fp32 with a random rank-8 adapter on prompts of about 175 tokens: user and target soft tokens, 10 history items
-with made-up titles. ratio_prefix: CPU seconds of scoring each target's whole prompt one by one over those of scoring them behind one
-shared beginning; ratio_batched: the same over whole prompts in one batch. Variants take turns, figures are ratios of medians.
+with made-up titles. ratio_prefix: CPU seconds of scoring each target's whole prompt one by one over those of scoring them behind
+one shared beginning; ratio_batched: the same over whole prompts in one batch. Variants take turns, figures are ratios of medians.
 """
 
 from __future__ import annotations
