@@ -64,9 +64,14 @@ def code_digest(module: str) -> str:
     """sha256 over the closure of `module`."""
     total = hashlib.sha256()
     for name in sorted(closure(module)):
-        tree = _tree(name)
-        total.update(f"{name}\0{ast.dump(_without_docstrings(tree))}\n".encode())
+        total.update(_plain_code(name))
     return total.hexdigest()
+
+
+@functools.cache
+def _plain_code(module: str) -> bytes:
+    """What stands for `module` in a digest; stages share most of their modules, and parsing is what a rerun would spend."""
+    return f"{module}\0{ast.dump(_without_docstrings(_tree(module)))}\n".encode()
 
 
 @functools.cache
@@ -85,11 +90,18 @@ def library_versions(module: str) -> dict[str, str]:
 
 @functools.cache
 def _source(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    """The file of `module`; None for what is no module, such as a class in one.
+
+    Looked for on the disk and not by `find_spec`, which would import the module that a class is in: torch, for most stages.
+    """
+    top, *below = module.split(".")
+    spec = importlib.util.find_spec(top)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        place = Path(folder).joinpath(*below)
+        for path in (place / "__init__.py", place.with_suffix(".py")) if below else (place / "__init__.py",):
+            if path.is_file():
+                return path
+    return None
 
 
 def _tree(module: str) -> ast.Module:

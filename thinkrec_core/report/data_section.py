@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from thinkrec_core.report import data_words
-from thinkrec_core.report.svg import PAPER, draw, quiet, series_color
 from thinkrec_core.report.tables import Cell, Row, text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TEMPLATE = "data.html.j2"
 SPLIT_TITLES = ("Rows", "Liked", "Warm", "Users", "Both classes", "Items", "History", "Empty", "Days (UTC)")
@@ -63,6 +63,8 @@ def history_figure(statistics: Mapping[str, Any]) -> str:
     splits = statistics.get("splits", {})
     if not splits:
         return ""
+    # matplotlib: a run that finds its report in the store need not load it
+    from thinkrec_core.report.svg import PAPER, draw, quiet, series_color
 
     def paint(picture: Figure) -> None:
         axes = picture.add_subplot()
