@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.ml1m.verdict import lost
 from thinkrec_core.config.ladder import BiasConfig
 from thinkrec_core.encoders.bias import fit_bias
 from thinkrec_core.encoders.content import ItemContent
 from thinkrec_core.encoders.examples import Sizes
-from thinkrec_core.evaluation.bootstrap import WeightedAUC, interval, user_weights
 from thinkrec_core.evaluation.ladder import evaluate_ladder
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.seeds import generator
@@ -43,6 +43,7 @@ def figures(
     prior = test.encoder_logit
     model = prior + llm if with_prior else llm
     rungs = {"bias": bias.score(test.user_idx, test.item_idx), "encoder": prior, "model": model, "llm": llm}
+    shuffled = llm[generator(0, "study", "shuffle").permutation(len(llm))]
     found = evaluate_ladder(
         test.user_idx, test.label, not_cold, rungs, "encoder", RESAMPLES, generator(0, "study", "bootstrap")
     )
@@ -51,14 +52,5 @@ def figures(
         "users_uauc": found["users_uauc"],
         "rungs": {name: {key: rung[key] for key in KEPT} for name, rung in found["rungs"].items()},
         "llm_std_ratio": float(llm.std() / prior.std()),
-        "shuffled_loss_ci": _shuffled_loss(test, prior, llm) if with_prior else None,
+        "shuffled_loss_ci": lost(test.user_idx, test.label, model, prior + shuffled) if with_prior else None,
     }
-
-
-def _shuffled_loss(test: Samples, prior: Scores, llm: Scores) -> list[float] | None:
-    draw = generator(0, "study", "shuffle")
-    _, user = np.unique(test.user_idx, return_inverse=True)
-    whole = WeightedAUC(user, prior + llm, test.label)
-    shuffled = WeightedAUC(user, prior + llm[draw.permutation(len(llm))], test.label)
-    blocks = user_weights(int(user.max()) + 1, len(llm), RESAMPLES, draw)
-    return interval(np.concatenate([whole(weights) - shuffled(weights) for weights in blocks]))
