@@ -41,7 +41,7 @@ class Engine:
         self.reload_error: str | None = None
         self._mark = self._marked(locate())
         self._serve(self._loaded(self._mark[0]))
-        self.worker = Worker(self._score, limits, metrics)
+        self.worker = Worker(self.score_pairs, limits, metrics)
 
     @property
     def recommender(self) -> Recommender:
@@ -142,7 +142,8 @@ class Engine:
         """Titles that contain `typed`."""
         return _found(list(self.recommender.texts.titles[1:]), typed)
 
-    def _score(self, pairs: list[Any]) -> list[Any]:
+    def score_pairs(self, pairs: list[Any]) -> list[Any]:
+        """Scores of `pairs` in one batch, now and in this thread; the mistake in the place of a row that has one."""
         recommender = self.recommender
         results: list[Any] = [None] * len(pairs)
         readers: list[Reader] = []

@@ -66,7 +66,9 @@ def test_requests_that_wait_are_scored_together_each_with_its_own_gates(engine: 
         together = [one.result().json()["scores"][0]["score"] for one in asked]
     assert engine.metrics.registry.get_sample_value("thinkrec_batch_rows_count") == 1
     assert engine.metrics.registry.get_sample_value("thinkrec_batch_rows_sum") == 8
-    alone = engine._score([_pair(pair) for pair in pairs[:1]]) + engine._score([_pair(pair) for pair in pairs[1:2]])
+    alone = engine.score_pairs([_pair(pair) for pair in pairs[:1]]) + engine.score_pairs(
+        [_pair(pair) for pair in pairs[1:2]]
+    )
     np.testing.assert_allclose(together[:2], [one["score"] for one in alone], atol=1e-4)
 
 
@@ -77,7 +79,7 @@ def _pair(values: dict[str, str]) -> object:
 
 
 def test_one_bad_row_is_its_own_request_s_trouble(engine: Engine, bundle: Path) -> None:
-    found = engine._score([_pair({"user_id": "nobody", "item_id": "3"}), _pair({"user_id": "1", "item_id": "3"})])
+    found = engine.score_pairs([_pair({"user_id": "nobody", "item_id": "3"}), _pair({"user_id": "1", "item_id": "3"})])
     assert isinstance(found[0], DataError)
     assert isinstance(found[1]["score"], float)
 
