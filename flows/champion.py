@@ -9,6 +9,7 @@ MLflow's registry is asked and told here and nowhere else. Where it cannot be us
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ from storage.store import ArtifactRef
 from tasks.adopt_weights import adopt_weights, check_fit
 from tasks.promote import decide_promotion, measure_drift
 from tasks.score_window import score_window
-from thinkrec_core.errors import ThinkRecError, one_line
+from thinkrec_core.errors import DataError, ThinkRecError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,8 @@ def _number(version: Version | None) -> int | None:
 def _bundle(run: Run, at: Standing, version: Version | None, evaluation: ArtifactRef) -> Bundle:
     """The candidate's bundle: that of the registered version, or this run's, exported."""
     if version is not None:
-        return open_bundle(at.registry.folder(version))
+        with contextlib.suppress(DataError):  # gone or damaged: exported again
+            return open_bundle(at.registry.folder(version))
     rungs = _read(run, evaluation, "rungs.json")
     config = run.context.config.model_dump(mode="json")
     summary = {"run": run.name, **run.stages(), "config": config, "rungs": rungs["rungs"], "rows": rungs["rows"]}
