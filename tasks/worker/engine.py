@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from tasks.worker.build import is_trainable
 from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to, readable
 from tasks.worker.parameters import cast_frozen, parameter_groups
 from thinkrec_core.config.training import EngineConfig
@@ -52,7 +55,7 @@ class DeepSpeedEngine:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.accumulation, self.device, self.model = accumulation, device, model
-        sharded = config.zero_stage == 3
+        self._sharded = sharded = config.zero_stage == 3
         settings = {
             "train_micro_batch_size_per_gpu": micro_batch,
             "gradient_accumulation_steps": accumulation,
@@ -116,6 +119,13 @@ class DeepSpeedEngine:
             if loaded is None:
                 raise ValueError("its files are missing")
         return state
+
+    def whole_weights(self) -> AbstractContextManager[Any]:
+        """Inside, every rank holds adapter and projector whole; ZeRO-3 otherwise leaves empty tensors in their place."""
+        from deepspeed.runtime.zero import GatheredParameters
+
+        trained = [parameter for name, parameter in self.model.named_parameters() if is_trainable(name)]
+        return GatheredParameters(trained, enabled=self._sharded)
 
     def close(self) -> None:
         """Free the engine before the next phase builds its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -84,6 +85,10 @@ class TorchEngine:
                 parameter.copy_(value)
             self._optimizer.load_state_dict(saved["optimizer"])
         return state
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Nothing is sharded here."""
+        return nullcontext()
 
     def close(self) -> None:
         """Free the optimiser's memory before the next phase builds its own."""

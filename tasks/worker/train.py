@@ -182,8 +182,9 @@ def _run(
         reached(f"{job.stage}/{plan.name}.{'validated' if 'valid' in values else 'stepped'}")
 
     def keep_best(_: LoopState) -> None:
-        if rank == 0:
-            _save(model, best_file)
+        with engine.whole_weights():  # all ranks: gathering is collective
+            if rank == 0:
+                _save(model, best_file)
         reached(f"{job.stage}/{plan.name}.improved")
 
     def checkpoint(now: LoopState) -> None:
