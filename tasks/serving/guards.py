@@ -29,6 +29,10 @@ HEADERS = [
 ]
 
 
+DRAINED = 16 * 2**20
+"""Bytes of a body that is too large that are read and dropped before the connection is closed."""
+
+
 class Guards:
     """ASGI middleware: 401 without the token, 413 and 408 for bodies that are too large or too slow; counts answers."""
 
@@ -60,7 +64,7 @@ class Guards:
                 await _answer(answered, 401, "a bearer token is needed", [(b"www-authenticate", b"Bearer")])
                 return
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > 12 or int(length) > self._limits.body_bytes:
+        if not length.isdigit() or len(length) > 12 or int(length) > DRAINED:
             await _answer(
                 answered, 413, f"bodies may have {self._limits.body_bytes} bytes", [(b"connection", b"close")]
             )
@@ -98,9 +102,9 @@ class Guards:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self._limits.body_bytes:
-                return None
-            if not message.get("more_body", False):
-                return b"".join(parts)
+                parts.clear()  # read on, keeping nothing: a client that is still sending would not see the answer
+            if size > DRAINED or not message.get("more_body", False):
+                return b"".join(parts) if size <= self._limits.body_bytes else None
 
 
 async def _answer(send: Send, status: int, detail: str, headers: list[tuple[bytes, bytes]]) -> None:
