@@ -102,6 +102,7 @@ def test_the_template_of_a_job_is_whole() -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
+@pytest.mark.slow
 def test_prefects_server_takes_the_pool() -> None:
     with get_client(sync_client=True) as client:
         pool = WorkPoolCreate(name=f"{POOL}-kubernetes", type="kubernetes", base_job_template=TEMPLATE)

@@ -159,6 +159,7 @@ def test_another_bundle_is_served_when_the_name_moves_and_a_half_written_one_nev
     assert engine.metrics.registry.get_sample_value("thinkrec_reloads_total", {"result": "done"}) == 2
 
 
+@pytest.mark.slow
 def test_the_watch_follows_a_moved_name(tmp_path: Path) -> None:
     first, second = write_tiny_bundle(tmp_path, "first"), write_tiny_bundle(tmp_path, "second", seed=1)
     named = [first]
