@@ -1,4 +1,4 @@
-"""`thinkrec bundle export|import|show`, and how commands find the bundle that they are told."""
+"""`thinkrec bundle export|import|mlflow`, and how commands find the bundle that they are told."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ app = typer.Typer(help="Trained recommenders as one folder or tar.", no_args_is_
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a finished run, or the path of its JSON summary.")]
 OutPath = Annotated[Path, typer.Option("--out", "-o", help="New folder, or a new file that ends with .tar.")]
 Source = Annotated[Path, typer.Argument(help="A bundle: folder or tar.")]
+FolderOut = Annotated[Path, typer.Option("--out", "-o", help="New folder.")]
 BundleName = Annotated[
     str | None, typer.Option("--bundle", "-b", help="Folder of a bundle, a run (by default the newest), or champion.")
 ]
@@ -47,6 +48,18 @@ def import_command(source: Source, out: OutPath, as_json: Json = False) -> None:
     bundle = import_bundle(source, out)
     output.say(f"the bundle of {bundle.run} is in {out}; {len(bundle.facts['files'])} files verified")
     output.result({"run": bundle.run, "out": str(out), "files": len(bundle.facts["files"])})
+
+
+@app.command("mlflow")
+def mlflow_command(out: FolderOut, bundle: BundleName = None, as_json: Json = False) -> None:
+    """Write a bundle as a model that MLflow loads and serves (python_function), without a pickle."""
+    from flows.output import Output
+    from tasks.mlflow_model import write_mlflow_model
+
+    output, found = Output(as_json), find_bundle(bundle)
+    write_mlflow_model(found, out)
+    output.say(f"the bundle of {found.run} is in {out}; mlflow models serve -m {out} --env-manager local")
+    output.result({"run": found.run, "out": str(out)})
 
 
 def find_bundle(given: str | None) -> Bundle:

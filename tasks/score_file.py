@@ -23,9 +23,30 @@ def score_file(recommender: Recommender, source: Path, out: Path) -> int:
     Raises:
         DataError: the file cannot be read, lacks a column, names an unknown user or item, or `out` cannot be written.
     """
+    found = score_table(recommender, _read(source))
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(found, partial, compression="zstd")
+        os.replace(partial, out)
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be written ({error.strerror})", "a file that can be written") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return int(found.num_rows)
+
+
+def score_table(recommender: Recommender, table: pa.Table) -> pa.Table:
+    """user_id and item_id of `table` with score, encoder_score and llm_score (float64), in its order.
+
+    Args:
+        table: user_id and item_id as strings; where it has history_item_idx and history_label, these are the histories.
+
+    Raises:
+        DataError: an unknown user or item.
+    """
     from tasks.recommender import Reader
 
-    table = _read(source)
     users, items = table.column("user_id").to_pylist(), table.column("item_id").to_pylist()
     targets = np.array([recommender.item(item) for item in items], np.int64)
     readers: list[Reader] = [recommender.user(user) for user in users]
@@ -41,16 +62,7 @@ def score_file(recommender: Recommender, source: Path, out: Path) -> int:
     found = table.select(["user_id", "item_id"])
     for name, values in (("score", scored.final), ("encoder_score", scored.encoder), ("llm_score", scored.llm)):
         found = found.append_column(name, pa.array(values))
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(found, partial, compression="zstd")
-        os.replace(partial, out)
-    except OSError as error:
-        raise DataError(f"--out {out} cannot be written ({error.strerror})", "a file that can be written") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return int(found.num_rows)
+    return found
 
 
 def _read(source: Path) -> pa.Table:
