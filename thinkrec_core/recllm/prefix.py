@@ -21,7 +21,7 @@ import torch
 from thinkrec_core.recllm.examples import Example, collate
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.prompt import Prompt
-from thinkrec_core.recllm.scoring import all_finite, evaluating
+from thinkrec_core.recllm.scoring import all_finite, by_length, evaluating
 
 Rows = npt.NDArray[np.int64]
 
@@ -78,12 +78,8 @@ def score_targets(
                 before_batch(np.zeros(1, np.int64))
             beginning = collate([_part(examples[0], 0, length)], pad_id, n_tokens, with_answers=False).to(device)
             cache = _run(model, model.embed(beginning), beginning.attention_mask_BT, None)[1]
-        order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
         scores = np.empty(len(examples))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            if before_batch is not None:
-                before_batch(chosen)
+        for chosen in by_length(examples, batch_size, before_batch):
             ends = [_part(examples[index], length, len(examples[index].prompt.ids)) for index in chosen]
             batch = collate(ends, pad_id, n_tokens, with_answers=False).to(device)
             shared_BP = batch.attention_mask_BT.new_ones(len(chosen), length)

@@ -33,17 +33,26 @@ def score_examples(
     """
     with evaluating(model):
         device = model.answer_rows_2H.device
-        order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
-        scores = np.empty(len(examples))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            if before_batch is not None:
-                before_batch(chosen)
+        scores, done = np.empty(len(examples)), 0
+        for chosen in by_length(examples, batch_size, before_batch):
             batch = collate([examples[i] for i in chosen], pad_id, model.projector.n_tokens, with_answers=False)
             scores[chosen] = model.score(batch.to(device)).double().cpu().numpy()
+            done += len(chosen)
             if progress is not None:
-                progress(start + len(chosen))
+                progress(done)
     return all_finite(scores)
+
+
+def by_length(
+    examples: Sequence[Example], batch_size: int, before_batch: Callable[[npt.NDArray[np.int64]], None] | None
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of the examples of each batch, shortest prompts first, so that little is padded; `before_batch` is told first."""
+    order = np.argsort([len(example.prompt.ids) for example in examples], kind="stable")
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        if before_batch is not None:
+            before_batch(chosen)
+        yield chosen
 
 
 @contextmanager
