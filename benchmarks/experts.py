@@ -1,9 +1,9 @@
 """What mixing experts per sample costs: one batched forward against a single adapter, and against merging user by user.
 
-    python benchmarks/experts.py [--repeats 9] [--tokens 160]
+    python benchmarks/experts.py [--repeats 9] [--tokens 160] [--device cuda --dtype bf16 --model FOLDER]
 
-SmolLM2-135M in fp32, batches of 16 users with one row each. Every expert differs from every other on every layer, which is
-the dear case: experts that share the lower layers with the general adapter keep one copy there.
+SmolLM2-135M, in fp32 unless told otherwise, batches of 16 users with one row each. Every expert differs from every other on
+every layer, which is the dear case: experts that share the lower layers with the general adapter keep one copy there.
 
 overhead_N: seconds of the stacked forward with N experts and per-sample gates, over those of the forward with a single
 adapter as PEFT runs it; both end at the last hidden states, since the head is the same. ratio_vs_published: seconds of the
@@ -27,6 +27,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -40,6 +43,7 @@ USERS, PUBLISHED_BATCH = 16, 2
 ANSWER = 3869
 """Any token id; stands for the first token of "Yes"."""
 COUNTS = (2, 4, 8)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 RANK, ALPHA, MODULES = 8, 16.0, ("q_proj", "v_proj")
 
 
@@ -48,24 +52,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--tokens", type=int, default=160, help="longest prompt; lengths fall to a half of it")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="fp32", help="of the frozen body; adapters are fp32")
+    parser.add_argument("--model", type=Path, help="folder of the base model, for machines that cannot fetch it")
     arguments = parser.parse_args()
     draw = torch.Generator().manual_seed(1)
-    rows = Rows(arguments.tokens, draw)
-    peft, states = experts(max(COUNTS))
+    place = Place(arguments.model or smollm2_folder(), torch.device(arguments.device), DTYPES[arguments.dtype])
+    rows = Rows(arguments.tokens, draw, place.device)
+    peft, states = experts(place, max(COUNTS))
     shares = torch.softmax(3 * torch.randn(USERS, max(COUNTS), generator=draw), dim=1)
     variants: dict[str, Callable[[], None]] = {
         "single": lambda: forward(peft, rows),
         "published": lambda: published(peft, rows, shares),
         "merges": lambda: merges(peft, shares),
-        "ours": ours(states, rows, shares),
-        **{f"stacked_{count}": stacked(states[:count], rows, shares[:, :count]) for count in (1, *COUNTS)},
+        "ours": ours(place, states, rows, shares),
+        **{f"stacked_{count}": stacked(place, states[:count], rows, shares[:, :count]) for count in (1, *COUNTS)},
     }
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for repeat in range(arguments.repeats + 1):
         for name, run in variants.items():
             gc.collect()
+            place.wait()
             start = time.perf_counter()
             run()
+            place.wait()
             if repeat:  # the first round warms up
                 seconds[name].append(time.perf_counter() - start)
     median = {name: statistics.median(values) for name, values in seconds.items()}
@@ -75,11 +85,30 @@ def main() -> None:
     print(json.dumps(result))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where and in which type the forwards run."""
+
+    model: Path
+    device: torch.device
+    dtype: torch.dtype
+
+    def base(self) -> Any:
+        """A fresh copy of the base model."""
+        return load_base(self.model, torch.float32).to(self.device, self.dtype)  # type: ignore[arg-type]
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
 class Rows:
     """Random token ids, a row per user: right-padded and sorted by length; `arrival` is another order."""
 
-    def __init__(self, tokens: int, draw: torch.Generator) -> None:
+    def __init__(self, tokens: int, draw: torch.Generator, device: torch.device) -> None:
         lengths = torch.randint(tokens // 2, tokens + 1, (USERS,), generator=draw).sort().values
+        self.device = device
         self.ids_BT = torch.randint(100, 40_000, (USERS, tokens), generator=draw)
         self.mask_BT = (torch.arange(tokens) < lengths[:, None]).long()
         self.arrival = torch.randperm(USERS, generator=draw)
@@ -88,7 +117,7 @@ class Rows:
         """Ids and mask of some rows, without columns that only pad."""
         mask_BT = self.mask_BT[start:stop]
         width = int(mask_BT.sum(dim=1).max())
-        return self.ids_BT[start:stop, :width], mask_BT[:, :width]
+        return self.ids_BT[start:stop, :width].to(self.device), mask_BT[:, :width].to(self.device)
 
     def published_pair(self, first: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ids, mask and labels of row `first` and the one that came after it: left-padded, the answer appended."""
@@ -103,13 +132,13 @@ class Rows:
         ids[:, -1] = ANSWER
         labels = torch.full_like(ids, -100)
         labels[:, -1] = ANSWER
-        return ids, mask, labels
+        return ids.to(self.device), mask.to(self.device), labels.to(self.device)
 
 
-def experts(count: int) -> tuple[PeftModel, list[AdapterWeights]]:
+def experts(place: Place, count: int) -> tuple[PeftModel, list[AdapterWeights]]:
     """A PEFT model with the random adapters "0", "1", ..., and their states; "0" is active."""
     draw = torch.Generator().manual_seed(2)
-    peft = add_lora(load_base(smollm2_folder(), torch.float32), RANK, ALPHA, 0.0, MODULES, seed=0)
+    peft = add_lora(place.base(), RANK, ALPHA, 0.0, MODULES, seed=0)
     config = peft.peft_config["default"]
     for number in range(count):
         peft.add_adapter(str(number), config)
@@ -121,7 +150,9 @@ def experts(count: int) -> tuple[PeftModel, list[AdapterWeights]]:
         own = {name: value for name, value in parameters.items() if f".{number}.weight" in name and "lora_" in name}
         for value in own.values():
             value.copy_(0.02 * torch.randn(value.shape, generator=draw))
-        states.append({name.replace(f".{number}.weight", ".weight"): value.clone() for name, value in own.items()})
+        states.append(
+            {name.replace(f".{number}.weight", ".weight"): value.cpu().clone() for name, value in own.items()}
+        )
     return peft.eval(), states
 
 
@@ -133,10 +164,11 @@ def forward(model: torch.nn.Module, rows: Rows, start: int = 0, stop: int = USER
     body(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
 
 
-def stacked(states: list[AdapterWeights], rows: Rows, shares: torch.Tensor) -> Callable[[], None]:
+def stacked(place: Place, states: list[AdapterWeights], rows: Rows, shares: torch.Tensor) -> Callable[[], None]:
     """The stacked forward with gates of its own for every row."""
-    model, gates = load_base(smollm2_folder(), torch.float32), Gates(len(states))
+    model, gates = place.base(), Gates(len(states))
     stack_adapters(model, states, ALPHA / RANK, gates)
+    model.to(place.device)
 
     def run() -> None:
         gates.set(shares)
@@ -145,18 +177,20 @@ def stacked(states: list[AdapterWeights], rows: Rows, shares: torch.Tensor) -> C
     return run
 
 
-def ours(states: list[AdapterWeights], rows: Rows, shares: torch.Tensor) -> Callable[[], None]:
+def ours(place: Place, states: list[AdapterWeights], rows: Rows, shares: torch.Tensor) -> Callable[[], None]:
     """Scores of all rows in one batch, by length: stacked forward and the answer's row of the head."""
-    model, gates = load_base(smollm2_folder(), torch.float32), Gates(len(states))
+    model, gates = place.base(), Gates(len(states))
     stack_adapters(model, states, ALPHA / RANK, gates)
+    model.to(place.device)
     answer_H = model.get_output_embeddings().weight[ANSWER]
 
     @torch.no_grad()
     def run() -> None:
         order = rows.mask_BT.sum(dim=1).argsort()
         gates.set(shares[order])
-        hidden_BTH = model.model(rows.ids_BT[order], rows.mask_BT[order], use_cache=False).last_hidden_state
-        last_BH = hidden_BTH[torch.arange(USERS), rows.mask_BT[order].sum(dim=1) - 1]
+        ids_BT, mask_BT = rows.ids_BT[order].to(rows.device), rows.mask_BT[order].to(rows.device)
+        hidden_BTH = model.model(ids_BT, mask_BT, use_cache=False).last_hidden_state
+        last_BH = hidden_BTH[torch.arange(USERS, device=rows.device), mask_BT.sum(dim=1) - 1]
         assert (last_BH @ answer_H).shape == (USERS,)
 
     return run

@@ -54,7 +54,7 @@ def floor_of(protocol: Protocol, data: Path, kept: Path) -> Floor:
     """The floor of `protocol` on the artifact `data`; written to the file `kept` the first time, read from it afterwards."""
     if not kept.is_file():
         partial = kept.with_name(f"{kept.name}.partial.npz")
-        np.savez(partial, **_fit(protocol, data))  # type: ignore[arg-type]
+        np.savez_compressed(partial, **_fit(protocol, data))  # type: ignore[arg-type]
         replace_whole(partial, kept)
     parts: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
     with np.load(kept, allow_pickle=False) as arrays:

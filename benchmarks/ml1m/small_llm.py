@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.ml1m.floor import Floor, RowSignals, multiplier
 from benchmarks.ml1m.study import Protocol
-from storage.assets import smollm2_folder
+from benchmarks.ml1m.verdict import choose_weight, mixed_score
 from storage.durable import replace_whole
 from storage.encoder_data import read_examples
 from storage.language_model import load_base, load_tokenizer
@@ -42,14 +42,14 @@ Scores = npt.NDArray[np.float64]
 Log = Callable[[str], None]
 Unit = tuple[Callable[..., Scores], list[int]]
 """What scores a group of rows, and their places."""
-OFFSET_ROWS, SURFACE_ROWS, BATCH, CHUNK = 64, 4, 16, 64
+OFFSET_ROWS, SURFACE_ROWS = 64, 4
 SHARED_FROM = 3
 """Rows with one history from which on their common beginning is computed once."""
 
 
 @dataclass(frozen=True)
 class SmallBudget:
-    """What the training of one protocol may spend."""
+    """What the training and the scoring of one protocol may spend."""
 
     steps: int = 150
     batch_size: int = 16
@@ -58,6 +58,30 @@ class SmallBudget:
     projector_rate: float = 3e-3
     warmup: int = 15
     checkpoint_every: int = 10
+    validate_every: int | None = None
+    """Steps between two looks at valid rows, whose best weights are kept; None takes the last weights."""
+    valid_rows: int = 1500
+    """On which the weight of the LLM's logit is chosen, and the best weights."""
+    score_batch: int = 16
+    score_chunk: int = 64
+    """Rows between two savings of scores."""
+    share_prefix: bool = True
+    """Compute the common beginning of a user's prompts once: fewer operations, but smaller batches."""
+
+
+GPU_BUDGET = SmallBudget(
+    steps=2100,
+    batch_size=48,
+    max_history=10,
+    warmup=60,
+    checkpoint_every=50,
+    validate_every=300,
+    valid_rows=3000,
+    score_batch=128,
+    score_chunk=1024,
+    share_prefix=False,
+)
+"""Three epochs of 33,891 rows."""
 
 
 class SmallLLM:
@@ -65,6 +89,8 @@ class SmallLLM:
 
     Args:
         data: the data artifact.
+        valid_rows: (V,) rows on which the best weights are chosen.
+        base: folder of the language model.
         folder: where checkpoints, weights and scores are kept.
         dtype: of the frozen body; adapter, projector and the answer's logit are fp32.
     """
@@ -74,16 +100,18 @@ class SmallLLM:
         protocol: Protocol,
         data: Path,
         floor: Floor,
+        valid_rows: npt.NDArray[np.int64],
+        base: Path,
         folder: Path,
         budget: SmallBudget,
         seed: int,
         dtype: torch.dtype,
+        device: torch.device,
         tick: Callable[[], None],
         log: Log,
     ) -> None:
         self._data, self._floor, self._folder, self._budget, self._seed = data, floor, folder, budget, seed
-        self._tick, self._log, self._dtype = tick, log, dtype
-        base = smollm2_folder()
+        self._tick, self._log, self._dtype, self._device, self._valid_rows = tick, log, dtype, device, valid_rows
         self._tokens = load_tokenizer(base)
         options = PromptOptions(budget.max_history, 512, 1, "target", protocol == "labelled")
         self._prompts = PromptBuilder(self._tokens, load_item_texts(data), options)
@@ -103,9 +131,8 @@ class SmallLLM:
             save_file(model_state(self.model), partial)
             replace_whole(partial, weights)
             self._tick()
-        own = self.model.state_dict()
-        for name, value in load_file(weights).items():
-            own[name].copy_(value)
+        self._load(weights)
+        self.model.to(self._device)
 
     def scores(self, split: str, rows: Sequence[int], name: str, dtype: torch.dtype) -> Scores:
         """(len(rows),) scaled LLM logits of `rows` of `split`, kept as they are made in the file `name`.npy.
@@ -121,7 +148,7 @@ class SmallLLM:
         for part in self._parts(split, [place for place in range(len(rows)) if math.isnan(found[place])], rows):
             for score, places in part:
                 made = [factory.make(int(rows[place]), "id") for place in places]
-                found[places] = score(self.model, made, self._tokens.pad_id, BATCH)
+                found[places] = score(self.model, made, self._tokens.pad_id, self._budget.score_batch)
             partial = path.with_suffix(".partial.npy")
             np.save(partial, found)
             replace_whole(partial, path)
@@ -130,17 +157,18 @@ class SmallLLM:
         return found
 
     def _parts(self, split: str, places: list[int], rows: Sequence[int]) -> list[list[Unit]]:
-        """The places cut into parts of about CHUNK rows, each a list of groups and what scores a group."""
-        samples, groups = self._samples[split], dict[tuple[int, ...], list[int]]()
+        """The places cut into parts of about `score_chunk` rows, each a list of groups and what scores a group."""
+        samples, groups, batch = self._samples[split], dict[tuple[int, ...], list[int]](), self._budget.score_batch
         for place in places:
             items, labels = samples.history(int(rows[place]), self._budget.max_history)
-            groups.setdefault((int(samples.user_idx[rows[place]]), *items, *labels), []).append(place)
+            alike = (int(samples.user_idx[rows[place]]), *items, *labels) if self._budget.share_prefix else (place,)
+            groups.setdefault(alike, []).append(place)
         units: list[Unit] = [(score_targets, group) for group in groups.values() if len(group) >= SHARED_FROM]
         single = [place for group in groups.values() if len(group) < SHARED_FROM for place in group]
-        units += [(score_examples, single[start : start + BATCH]) for start in range(0, len(single), BATCH)]
+        units += [(score_examples, single[start : start + batch]) for start in range(0, len(single), batch)]
         parts: list[list[Unit]] = [[]]
         for unit in units:
-            if sum(len(places) for _, places in parts[-1]) >= CHUNK:
+            if sum(len(places) for _, places in parts[-1]) >= self._budget.score_chunk:
                 parts.append([])
             parts[-1].append(unit)
         return [part for part in parts if part]
@@ -148,7 +176,7 @@ class SmallLLM:
     def _train(self) -> None:
         budget = self._budget
         train_only(self.model.lm, lora=True)  # type: ignore[arg-type]
-        engine = TorchEngine(self.model, 1, 1e-3, self._dtype, torch.device("cpu"))
+        engine = TorchEngine(self.model, 1, 1e-3, self._dtype, self._device)
         features, base = self._floor.features["train"], len(self._samples["train"])
         replicas = [self._factory("train", features[start : start + base]) for start in range(0, len(features), base)]
 
@@ -171,6 +199,14 @@ class SmallLLM:
             mean = float(np.mean(losses[-budget.checkpoint_every :]))
             self._log(f"training: step {now.step} of {budget.steps}, BCE {mean:.3f}")
 
+        best = self._folder / "best.safetensors"
+
+        def keep_best(now: LoopState) -> None:
+            partial = best.with_suffix(".partial")
+            save_file(model_state(self.model), partial)
+            replace_whole(partial, best)
+            self._log(f"training: the weights of step {now.step} are the best so far, {now.best_score:.4f} on valid")
+
         checkpoints = self._folder / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
         phase = Phase(
@@ -179,14 +215,31 @@ class SmallLLM:
             plan=BatchPlan(self._seed, "joint", range(len(features)), [], budget.batch_size, budget.steps, 0.0),
             weights=ObjectiveWeights(),
             schedules={"lora": rates(budget.lora_rate), "projector": rates(budget.projector_rate)},
-            validate_every=budget.steps,  # the last weights are taken: nothing is chosen during the training
+            validate_every=budget.validate_every or budget.steps,
             checkpoint_every=budget.checkpoint_every,
-            patience=1,
+            patience=budget.steps,
         )
-        hooks = Hooks(record, lambda _: None, checkpoint)
+        hooks = Hooks(record, keep_best, checkpoint)
         state, self.model = engine.resume(checkpoints), self.model.train()
-        run_phase(engine, phase, make, self._tokens.pad_id, 1, lambda: {"score": 0.0}, hooks, state)
+        run_phase(engine, phase, make, self._tokens.pad_id, 1, self._validate, hooks, state)
         engine.close()
+        self._load(best)
+
+    def _validate(self) -> dict[str, float | None]:
+        """The valid score of the floor with the LLM's logit at its best weight; 0 where nothing is chosen by it."""
+        if self._budget.validate_every is None:
+            return {"score": 0.0}
+        rows, valid = self._valid_rows, self._samples["valid"]
+        factory = self._factory("valid", self._floor.features["valid"])
+        made = [factory.make(int(row), "id") for row in rows]
+        llm = score_examples(self.model, made, self._tokens.pad_id, self._budget.score_batch)
+        known = valid.user_idx[rows], valid.label[rows], self._floor.prior["valid"][rows]
+        return {"score": mixed_score(*known, llm, choose_weight(*known, llm))}
+
+    def _load(self, weights: Path) -> None:
+        own = self.model.state_dict()
+        for name, value in load_file(weights).items():
+            own[name].copy_(value)
 
     def _factory(self, split: str, features: npt.NDArray[np.float32]) -> ExampleFactory:
         signals: Any = RowSignals(features)
@@ -216,7 +269,9 @@ class SmallLLM:
             batch = collate(made[:SURFACE_ROWS], self._tokens.pad_id, 1, with_answers=False)
             answers = choose_answer_tokens(self._tokens, probe.next_token_logits(batch))
         options = ScoreOptions("yes_minus_no", 1.0, 0.0)
-        start = score_examples(RecLLM(causal, projector, answers, options), made, self._tokens.pad_id, BATCH)
+        start = score_examples(
+            RecLLM(causal, projector, answers, options), made, self._tokens.pad_id, self._budget.score_batch
+        )
         return answers, replace(options, scale=0.25, offset=float(start.mean()))
 
 

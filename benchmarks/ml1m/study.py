@@ -13,6 +13,8 @@ from typing import Any, Literal
 from thinkrec_core.config.root import ThinkRecConfig
 
 Protocol = Literal["liked", "labelled"]
+Prior = Literal["none", "encoder", "stacker"]
+"""What is added to the LLM's score: nothing, the encoder's logit (in the loss too), or after the training the stacker's."""
 Rung = Literal["tallrec", "collm", "thinkrec_no_think", "thinkrec_experts_no_think"]
 INPUT_SEED = 7
 """Seed of data, encoder and clusters, shared by all seeds of the LLM: an encoder of its own would need inputs of its own."""
@@ -42,14 +44,13 @@ class Run:
 
     protocol: Protocol
     rung: Rung
-    prior: bool
-    """Whether the encoder's logit is part of the score, in the loss as in the evaluation."""
+    prior: Prior
     seed: int
 
     @property
     def name(self) -> str:
         """Unique, and fit for a file name."""
-        return f"{self.protocol}-{self.rung}-{'prior' if self.prior else 'alone'}-{self.seed}"
+        return f"{self.protocol}-{self.rung}-{self.prior}-{self.seed}"
 
     @property
     def general(self) -> Run:
@@ -64,20 +65,23 @@ class Run:
 def plan(seeds: tuple[int, ...] = (0, 1, 2)) -> list[Run]:
     """All runs, the most telling first, so that a lease that ends early has answered the main question."""
     first, *others = seeds
-    runs = [Run(protocol, "thinkrec_no_think", True, first) for protocol in ("liked", "labelled")]
-    runs += [Run(protocol, "thinkrec_no_think", False, first) for protocol in ("liked", "labelled")]
-    runs += [Run(protocol, "thinkrec_experts_no_think", True, first) for protocol in ("liked", "labelled")]
+    steps: list[tuple[Rung, Prior, int]] = [
+        ("thinkrec_no_think", "encoder", first),
+        ("thinkrec_no_think", "stacker", first),
+        ("thinkrec_experts_no_think", "encoder", first),
+        ("thinkrec_no_think", "none", first),
+        ("collm", "none", first),
+        ("tallrec", "none", first),
+        *(("thinkrec_no_think", "stacker", seed) for seed in others),
+        *(("thinkrec_no_think", "encoder", seed) for seed in others),
+    ]
     for seed in others:
-        runs += [Run(protocol, "thinkrec_no_think", True, seed) for protocol in ("liked", "labelled")]
-    runs += [Run(protocol, rung, False, first) for protocol in ("labelled", "liked") for rung in ("collm", "tallrec")]
-    for seed in others:
-        runs += [Run(protocol, "thinkrec_no_think", False, seed) for protocol in ("liked", "labelled")]
-        runs += [Run(protocol, "thinkrec_experts_no_think", True, seed) for protocol in ("liked", "labelled")]
-    return runs
+        steps += [("thinkrec_experts_no_think", "encoder", seed), ("thinkrec_no_think", "none", seed)]
+    return [Run(protocol, *step) for step in steps for protocol in ("liked", "labelled")]
 
 
 def configuration(run: Run, budget: Budget) -> ThinkRecConfig:
-    """The configuration of `run`.
+    """The configuration of `run`, whose prior is not the stacker.
 
     Differs from the paper's 8B settings: a small LM learns soft tokens only with larger rates, adapter and projector
     together, and a score that is scaled down so that its first steps do not drown the prior.
@@ -103,7 +107,7 @@ def configuration(run: Run, budget: Budget) -> ThinkRecConfig:
                 **steps,
                 **rates(5e-4, 40),
                 "schedule": schedule,
-                "prior": "encoder" if run.prior else "none",
+                "prior": run.prior,
                 "select_by": "auc/4+uauc/3",
                 "patience": 100,
                 "valid_rows": budget.valid_rows,

@@ -24,18 +24,22 @@ def output(state: Path, run: Run, part: str = "general") -> Path:
     return state / run.name / part / "output"
 
 
-def train(run: Run, budget: Budget, inputs: Path, model: Path, state: Path, deadline: float) -> bool:
+def train(run: Run, budget: Budget, inputs: Path, model: Path, state: Path, deadline: float, sharers: int = 1) -> bool:
     """Whether everything that `run` needs is trained; False when the monotonic clock passed `deadline` first.
 
+    Args:
+        sharers: trainings at a time on this machine.
+
     Raises:
-        SystemExit: a training failed; its log is named.
+        SystemExit: a training failed; the end of its log is shown.
     """
     if not experts_of(run):
-        return _train(run, "general", None, budget, inputs, model, state, deadline)
-    if not train(run.general, budget, inputs, model, state, deadline):
+        return _train(run, "general", None, budget, inputs, model, state, deadline, sharers)
+    if not train(run.general, budget, inputs, model, state, deadline, sharers):
         return False
     return all(
-        _train(run, f"expert_{number}", number, budget, inputs, model, state, deadline) for number in experts_of(run)
+        _train(run, f"expert_{number}", number, budget, inputs, model, state, deadline, sharers)
+        for number in experts_of(run)
     )
 
 
@@ -48,6 +52,7 @@ def _train(
     model: Path,
     state: Path,
     deadline: float,
+    sharers: int,
 ) -> bool:
     scratch = state / run.name / part / "scratch"
     if (scratch / FINISHED).is_file():
@@ -63,6 +68,7 @@ def _train(
         start_from=None if expert is None else output(state, run.general),
         clusters=None if expert is None else folders / "clusters",
         cluster=expert,
+        sharers=sharers,
         output=output(state, run, part),
         scratch=scratch,
     )

@@ -24,13 +24,13 @@ RESAMPLES, NEIGHBOURS = 1000, 50
 def choose_weight(user: Ints, label: Ints, prior: Scores, llm: Scores) -> float:
     """The weight a of prior + a * llm with the best auc/4 + uauc/3 on these (valid) rows."""
     weights = [float(ratio * prior.std() / llm.std()) for ratio in RATIOS]
+    return max(weights, key=lambda weight: mixed_score(user, label, prior, llm, weight))
 
-    def score(weight: float) -> float:
-        mixed = prior + weight * llm
-        figures = {"auc": auc(mixed, label), "uauc": uauc(user, mixed, label)}
-        return selection_score(figures, "auc/4+uauc/3")
 
-    return max(weights, key=score)
+def mixed_score(user: Ints, label: Ints, prior: Scores, llm: Scores, weight: float) -> float:
+    """auc/4 + uauc/3 of prior + weight * llm."""
+    mixed = prior + weight * llm
+    return selection_score({"auc": auc(mixed, label), "uauc": uauc(user, mixed, label)}, "auc/4+uauc/3")
 
 
 def claims(user: Ints, label: Ints, prior: Scores, llm: Scores) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.ml1m.above_floor import Clock, OutOfTime
 from benchmarks.ml1m.floor import BLOCK, FACTS, RowSignals
 from benchmarks.ml1m.verdict import RATIOS, choose_weight, claims, details
-from benchmarks.ml1m_cpu import Clock, OutOfTime
 from thinkrec_core.recllm.prompt import Slot
 
 ROWS = 3000
