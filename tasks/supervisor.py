@@ -4,8 +4,9 @@
 
 The supervisor's standard input is a pipe whose other end only the run holds. The kernel closes that end when the run
 dies, even by kill -9, and the supervisor then ends everything below it: SIGTERM, five seconds, SIGKILL. It does so too
-when the run closes the pipe on purpose, on SIGTERM, and with what a child leaves behind. PR_SET_PDEATHSIG would not do:
-it fires when the parent's thread ends, and does not reach grandchildren.
+when the run closes the pipe on purpose, on SIGTERM, and with what a child leaves behind. PR_SET_PDEATHSIG in the run's
+children would not do: it fires when the parent's thread ends, and does not reach grandchildren. The supervisor, which has
+one thread, uses it for the case that it is killed itself: the kernel then sends SIGTERM to the child.
 
 Only the standard library, and no import of this project: it starts in a few hundredths of a second as
 
@@ -21,19 +22,21 @@ import ctypes
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 
 GRACE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL."""
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
 _NOT_STARTED = 127
 
 
 def main(command: list[str]) -> int:
     """The exit code of `command`, run until it ends or the run that holds the pipe does."""
     # Offspring whose parent died are handed to us instead of to init, so that they can still be found and ended.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     os.set_blocking(wake_read, False)
@@ -42,12 +45,12 @@ def main(command: list[str]) -> int:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.signal(signal.SIGTERM, lambda number, frame: told_to_stop.append(number))
     try:
-        child = _start(command)
+        started = _start(command)  # kept to the end: when it goes, it collects the exit code that we want
     except OSError as error:
         print(f"{command[0]} cannot be started ({error.strerror})", file=sys.stderr, flush=True)
         return _NOT_STARTED
 
-    exits: dict[int, int] = {}
+    child, exits = started.pid, dict[int, int]()
     while child not in exits and not told_to_stop:
         readable, _, _ = select.select([0, wake_read], [], [])
         if wake_read in readable:
@@ -60,15 +63,16 @@ def main(command: list[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _start(command: list[str]) -> int:
-    nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-    return os.posix_spawnp(
-        command[0],
-        command,
-        os.environ,
-        file_actions=[nothing],  # the child must not read our pipe
-        setsid=True,
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these; a program expects the defaults
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    def dies_with_us() -> None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != own:  # killed before the line above
+            os._exit(_NOT_STARTED)
+
+    own = os.getpid()
+    # The child must not read our pipe, and inherits the locks that are held for it.
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, close_fds=False, preexec_fn=dies_with_us
     )
 
 

@@ -1,4 +1,4 @@
-"""Kill -9 of the run, of the launcher of its ranks, or of a rank leaves no process of the run alive for ten seconds."""
+"""Kill -9 of a run, a supervisor, a launcher or a rank leaves no process of the run alive for ten seconds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import psutil
 import pytest
 
 from benchmarks.kill.world import ScriptedTeacher, make_world
+from tasks import supervisor
 
 ROOT = Path(__file__).parents[2]
 RANKS = {"training.engine.backend": "deepspeed", "training.engine.world_size": 2, "training.steps": 400}
 RANK, LAUNCHER, TEACHER = "tasks.worker.train", "torch.distributed.run", "transformers.cli.transformers"
+SUPERVISOR = str(Path(supervisor.__file__).resolve())
 PATIENCE, LIMIT = 240.0, 10.0
 
 pytestmark = pytest.mark.slow
@@ -77,22 +79,27 @@ def test_the_local_teacher_ends_with_a_killed_run(
     assert until(lambda: not family(tmp_path / "store"), LIMIT)
 
 
-@pytest.mark.parametrize("victim", ["run", LAUNCHER, RANK])
+@pytest.mark.parametrize("victim", ["run", SUPERVISOR, LAUNCHER, RANK])
 def test_no_rank_outlives_the_run_its_launcher_or_another_rank(
     tmp_path: Path, start: Callable[..., subprocess.Popen[str]], victim: str
 ) -> None:
     home = tmp_path / "store"
     with ScriptedTeacher() as teacher:
         run = start(**RANKS, **{"teacher.base_url": teacher.url})
-        # Three name the module: the launcher and two ranks. The first checkpoint shows that they train.
+        # The first checkpoint shows that the ranks train.
         assert until(lambda: list(home.glob("scratch/general/*/*/latest.json")), PATIENCE), run.poll()
-        ranks = [each for each in family(home, RANK) if LAUNCHER not in each.cmdline()]
-        assert len(ranks) >= 2
+        processes = {
+            SUPERVISOR: family(home, SUPERVISOR),
+            LAUNCHER: [each for each in family(home, LAUNCHER) if SUPERVISOR not in each.cmdline()],
+            RANK: [each for each in family(home, RANK) if LAUNCHER not in each.cmdline()],
+        }
+        assert [len(found) for found in processes.values()] == [1, 1, 2], processes
         if victim == "run":
             run.kill()
             assert until(lambda: not family(home), LIMIT)
             return
-        (ranks[-1] if victim == RANK else family(home, LAUNCHER)[-1]).kill()
+        processes[victim][-1].kill()
+        assert until(lambda: not family(home, RANK), LIMIT)  # all of them name the module
         _, told = run.communicate(timeout=60)
         assert run.returncode == 2
         assert told.startswith("error: the training worker of general stopped with exit code")

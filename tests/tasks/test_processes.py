@@ -140,6 +140,14 @@ def test_sigterm_to_the_supervisor_ends_the_child(tmp_path: Path) -> None:
     assert gone(int(child.log_tail()))
 
 
+def test_kill_9_of_the_supervisor_ends_the_child(tmp_path: Path) -> None:
+    child = Child.start(["sh", "-c", "echo $$; sleep 60"], tmp_path / "log")
+    assert until(lambda: child.log_tail() != "")
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait(10) == -signal.SIGKILL
+    assert until(lambda: gone(int(child.log_tail())))
+
+
 def test_the_supervisor_imports_nothing_heavy() -> None:
     code = (
         "import sys, tasks.supervisor; print(*sorted({m.split('.')[0] for m in sys.modules} - sys.stdlib_module_names))"
