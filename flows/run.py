@@ -18,6 +18,7 @@ from flows.preflight import preflight
 from flows.views import current_view
 from storage.catalog import write_catalog
 from storage.crash_points import reached
+from storage.disk_faults import disk_faults
 from storage.durable import write_whole
 from storage.home import runs_folder, store_root
 from storage.store import ArtifactRef, ArtifactStore
@@ -143,7 +144,8 @@ def open_run(
     """
     root = store_root()
     store = check(config, root)
-    name = _new_name(root, preset)
+    with disk_faults(f"a run of {preset}", root):
+        name = _new_name(root, preset)
     tracker = Tracker.start(root, name, config.model_dump(mode="json"))
     status = "KILLED"
     try:
@@ -153,7 +155,7 @@ def open_run(
             logger.warning("run %s has made no progress for %.0f s: %s", name, idle, doing)
             notify("stuck", run=name, preset=preset, seconds=round(idle), doing=doing)
 
-        with store.in_use(), watching(view, limit, stuck):
+        with disk_faults(f"run {name}", root), store.in_use(), watching(view, limit, stuck):
             yield Run(name, preset, RunContext(config, store, tracker, view), time.monotonic(), until)
         status = "FINISHED"
     except Exception as error:

@@ -14,20 +14,22 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
 @contextlib.contextmanager
-def disk_faults(stage: str, root: Path) -> Iterator[None]:
-    """Turn a disk's refusal within the block into one line; every other error passes.
+def disk_faults(what: str, root: Path) -> Iterator[None]:
+    """Turn a disk's refusal within the block into one line; every other error passes, and what was told already.
 
     Raises:
-        StoreError: a write of `stage` below `root` failed with no space, quota, an input/output error or a read-only disk.
+        StoreError: a write of `what` below `root` failed with no space, quota, an input/output error or a read-only disk.
     """
     try:
         yield
+    except StoreError:
+        raise
     except Exception as error:
         number = disk_error(error)
         if number is None:
             raise
         raise StoreError(
-            f"stage {stage} could not be written below {root} ({os.strerror(number)})",
+            f"{what} could not be written below {root} ({os.strerror(number)})",
             next_step="free space or set THINKREC_HOME, then run again; finished stages are kept",
         ) from None
 

@@ -39,7 +39,7 @@ def open_study(root: Path, name: str) -> Iterator[tuple[Study, Path]]:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder = root / FOLDER / name
-    with disk_faults(FOLDER, root):
+    with disk_faults(f"study {name}", root):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as handle:
             try:

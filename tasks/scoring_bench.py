@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,8 +216,9 @@ class ScoringBench:
         if path.is_file():
             return np.load(path, allow_pickle=False)
         values: Scores = compute()
-        partial = scratch / f"{name}.partial.npy"
-        np.save(partial, values)
+        partial, content = scratch / f"{name}.partial.npy", io.BytesIO()
+        np.save(content, values)  # into memory: to a file it hides why the disk refused
+        partial.write_bytes(content.getvalue())
         replace_whole(partial, path)
         reached(f"evaluation/{name}.kept")
         return values

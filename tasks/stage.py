@@ -99,7 +99,7 @@ def run_stage(
         context.view.say(f"  {label:<18} running")
         draft = context.store.draft(name, key)
         try:
-            with context.tracker.stage(label) as tracker, disk_faults(name, context.store.root):
+            with context.tracker.stage(label) as tracker, disk_faults(f"stage {name}", context.store.root):
                 tracker.params(identity["settings"])
                 reached(f"{name}/build.begin")
                 build(draft, tracker)

@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
 from storage.crash_points import reached
+from storage.durable import write_whole
 from storage.models import ResolvedModel, resolve_model
 from storage.rec_data import users_digest
 from storage.store import ArtifactRef, Draft
@@ -183,6 +184,7 @@ def _run_worker(
     Raises:
         ThinkRecError: what the worker found wrong.
         TrainingError: the worker stopped without saying why.
+        OSError: the disk takes nothing more.
     """
     spec = job.scratch / "job.json"
     spec.write_text(job.model_dump_json(indent=1))
@@ -211,6 +213,8 @@ def _run_worker(
     if failure.is_file():
         told = json.loads(failure.read_text())
         raise getattr(errors, told["type"])(*told["args"])
+    # A worker that the disk stopped may have been unable to say so; then the disk tells this process the same.
+    write_whole(job.scratch / FAILURE, "{}")
     raise errors.TrainingError(
         f"the training worker of {label} stopped with exit code {code} ({_last_line(log)})",
         next_step=_advice(log, job) + f"; log: {log}",

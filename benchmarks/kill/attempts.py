@@ -23,6 +23,7 @@ import psutil
 from flows.config import load_config
 from flows.run import Run
 from flows.thinkrec import pipeline
+from storage.disk_faults import disk_faults
 from storage.home import ENVIRONMENT_VARIABLE, runs_folder
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tracking import NullTracker
@@ -113,7 +114,7 @@ def plain(root: Path, overrides: dict[str, Any], short: bool = False, **environm
             runs_folder(root).mkdir(parents=True, exist_ok=True)
             context = RunContext(load_config("kill", overrides), ArtifactStore(root), NullTracker(), View())
             run = PlainRun(f"kill-{time.time_ns()}", "kill", context, time.monotonic())
-            with context.store.in_use():
+            with disk_faults(f"run {run.name}", root), context.store.in_use():
                 (without_model if short else pipeline)(run)
             code = 0
         except ThinkRecError as error:

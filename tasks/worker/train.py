@@ -6,6 +6,7 @@ weights of a phase, by the named valid score, are where the next phase starts an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from storage.crash_points import reached
+from storage.disk_faults import disk_faults
 from storage.durable import replace_whole, write_whole
 from storage.language_model import save_trained
 from tasks.worker.build import Workbench, is_trainable, model_state, open_workbench
@@ -48,10 +50,12 @@ def main() -> int:
     """Train the job named on the command line; exit code 2 for a user's mistake, told in failure.json."""
     job = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text())
     try:
-        run_job(job)
+        with disk_faults(f"stage {job.stage}", job.scratch):
+            run_job(job)
     except ThinkRecError as error:
         failure = {"type": type(error).__name__, "args": [error.found, error.expected, error.next_step]}
-        write_whole(job.scratch / FAILURE, json.dumps(failure))
+        with contextlib.suppress(OSError):  # a full disk takes no word either: the run finds that out itself
+            write_whole(job.scratch / FAILURE, json.dumps(failure))
         return 2
     return 0
 

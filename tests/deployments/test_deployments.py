@@ -1,4 +1,5 @@
-"""The platform for real: a cron schedule fires, new data starts a run, and a second trigger during a run is not lost."""
+"""The platform for real: a cron schedule fires, new data starts a run, and a second trigger during a run is not lost and makes a
+candidate that is compared with the champion that the first one made."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.kill.world import SPEC, make_world
+from benchmarks.kill.world import SPEC, ScriptedTeacher, make_world
 from deployments.ports import free_port
 from deployments.prefect_rest import call
 from flows.run import PARTS
+from storage.model_registry import ModelRegistry
 from storage.synthetic_folder import write_synthetic
 from thinkrec_core.synthetic import SyntheticSpec
 
@@ -53,18 +55,18 @@ class Platform:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
-    def configure(self, deployment: str, until: str) -> str:
+    def configure(self, deployment: str, until: str | None, **overrides: Any) -> str:
         """The id of `deployment`, whose runs are small from now on."""
         found = call(f"{self.api}/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
-        parameters = {"preset": "kill", "overrides": self.world, "until": until}
+        parameters = {"preset": "kill", "overrides": {**self.world, **overrides}, "until": until}
         call(f"{self.api}/deployments/{found[0]['id']}", {"parameters": parameters}, "PATCH")
         return str(found[0]["id"])
 
-    def finished(self, deployment: str) -> list[dict[str, Any]]:
-        asked = {
-            "deployments": {"id": {"any_": [deployment]}},
-            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
-        }
+    def runs(self, deployment: str, *states: str) -> list[dict[str, Any]]:
+        """Runs of `deployment` in one of `states`; in any if none is named."""
+        asked: dict[str, Any] = {"deployments": {"id": {"any_": [deployment]}}}
+        if states:
+            asked["flow_runs"] = {"state": {"type": {"any_": list(states)}}}
         found: list[dict[str, Any]] = call(f"{self.api}/flow_runs/filter", asked)
         return found
 
@@ -76,7 +78,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     started.thinkrec("down")
 
 
-def until(condition: Callable[[], bool], seconds: float = 400.0) -> bool:
+def until(condition: Callable[[], object], seconds: float = 400.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -90,26 +92,40 @@ def test_a_schedule_fires(platform: Platform) -> None:
     nightly = platform.configure("nightly", "data")
     schedule = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}
     call(f"{platform.api}/deployments/{nightly}/schedules", [schedule])
-    assert until(lambda: any(run["auto_scheduled"] for run in platform.finished(nightly)))
+    assert until(lambda: any(run["auto_scheduled"] for run in platform.runs(nightly, "COMPLETED")))
     for each in call(f"{platform.api}/deployments/{nightly}/schedules", None, "GET"):
         call(f"{platform.api}/deployments/{nightly}/schedules/{each['id']}", None, "DELETE")
 
 
 @pytest.mark.slow
-def test_new_data_starts_a_run_and_a_second_trigger_during_it_is_not_lost(platform: Platform) -> None:
-    deployment = platform.configure("on-new-data", "encoder")
+def test_new_data_starts_a_run_and_a_second_trigger_during_it_is_compared_with_the_first(platform: Platform) -> None:
     more = SyntheticSpec(users=SPEC.users, items=SPEC.items, rows=SPEC.rows, clusters=2, seed=8)
     write_synthetic(more, platform.folder / "more")
     dataset = str(platform.folder / "shop")
-    first = platform.thinkrec("data", "append", platform.world["data.source"], "--to", dataset)
-    second = platform.thinkrec("data", "append", str(platform.folder / "more"), "--to", dataset)
+    with ScriptedTeacher() as teacher:
+        promoting = {"rerun.promote": True, "evaluation.bootstrap": 100, "teacher.base_url": teacher.url}
+        deployment = platform.configure("on-new-data", None, **promoting)
+        first = platform.thinkrec("data", "append", platform.world["data.source"], "--to", dataset)
+        assert until(lambda: platform.runs(deployment, "RUNNING"))
+        second = platform.thinkrec("data", "append", str(platform.folder / "more"), "--to", dataset)
+        assert until(lambda: len(platform.runs(deployment, "COMPLETED")) == 2)
     assert first["announced"]
     assert second["announced"]
     assert first["snapshot"] != second["snapshot"]
-    assert until(lambda: len(platform.finished(deployment)) == 2)
-    assert {run["parameters"]["snapshot"] for run in platform.finished(deployment)} == {dataset}
-    events = call(f"{platform.api}/flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})
-    assert len(events) == 2
+    one, two = sorted(platform.runs(deployment), key=lambda run: run["start_time"])
+    assert {run["parameters"]["snapshot"] for run in (one, two)} == {dataset}
+    assert two["created"] < one["end_time"] <= two["start_time"]  # asked for during the first, begun after it
+
+    registry = ModelRegistry.opened(platform.home)
+    champion, candidate = registry.versions()
+    assert "first version" in champion.facts["reason"]
+    pages = call(f"{platform.api}/artifacts/filter", {"flow_runs": {"id": {"any_": [two["id"]]}}})
+    (page,) = [page["data"] for page in pages if page["key"].startswith("promotion-")]
+    assert candidate.facts["decision"] in page
+    summaries = [json.loads(path.read_text()) for path in sorted((platform.home / "runs").glob("kill-*.json"))]
+    (told,) = [each["promotion"] for each in summaries if each.get("promotion", {}).get("version") == 2]
+    assert told["ci"][0] <= told["difference"] <= told["ci"][1]
+    assert told["decision"] == ("promoted" if told["ci"][0] > 0 else "refused")
 
 
 @pytest.mark.slow

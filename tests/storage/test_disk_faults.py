@@ -53,12 +53,46 @@ def test_every_failing_write_is_told_and_the_rerun_completes(
         assert all(WORDS[code] in message for message in result["told"][code]), result["told"][code]
 
 
+LLM_CASES = [
+    # Every change of a training; the worker is a fork of the run, which saves ten seconds a try.
+    ("general", 0, "forked", ["ENOSPC"]),
+    ("general", 4, "real", ["EIO", "EROFS"]),
+    ("expert", 8, "forked", list(WORDS)),
+    ("evaluation", 0, "forked", list(WORDS)),
+    ("report", 0, "forked", list(WORDS)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "tries", "worker", "codes"), LLM_CASES)
+def test_a_refused_write_of_a_stage_with_the_language_model_is_told_and_the_rerun_completes(
+    library: Path, tmp_path: Path, stage: str, tries: int, worker: str, codes: list[str]
+) -> None:
+    state = tmp_path / "state"
+    state.write_bytes(bytes(8192))
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "LD_PRELOAD": str(library),
+        "FAILING_DISK_STATE": str(state),
+        "FAILING_DISK_LOG": str(tmp_path / "changes"),
+        "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}",
+    }
+    command = [sys.executable, "-m", "failing_disk_run", str(library), str(tmp_path), stage, str(tries), worker]
+    done = subprocess.run([*command, *codes], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["bad"] == []
+    assert result["tries"] >= len(codes) * (tries or 20)
+    assert {code for code in codes for message in result["told"] if WORDS[code] in message} == set(codes)
+
+
 def test_the_number_is_found_in_the_words_of_other_libraries() -> None:
     assert disk_error(RuntimeError("I/O error: No space left on device (os error 28)")) == 28
     assert disk_error(OSError(30, "x")) == 30
     assert disk_error(FileNotFoundError(2, "x")) is None
-    with pytest.raises(ValueError, match="other"), disk_faults("data", Path("/s")):
+    with pytest.raises(ValueError, match="other"), disk_faults("stage data", Path("/s")):
         raise ValueError("other")
     told = r"stage data could not be written below /s \(No space left on device\)"
-    with pytest.raises(StoreError, match=told), disk_faults("data", Path("/s")):
+    with pytest.raises(StoreError, match=told), disk_faults("stage data", Path("/s")):
         raise OSError(28, "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from tasks.worker.job import EVENTS, TrainingJob
 from tests.tiny_model import write_tiny_model
 from thinkrec_core.config.llm import LLMConfig
 from thinkrec_core.config.root import ThinkRecConfig
-from thinkrec_core.errors import ModelError, TrainingError
+from thinkrec_core.errors import ModelError, StoreError, TrainingError
 
 STEP = {"phase": "lora", "step": 0, "kind": "reasoning", "loss": 2.0, "bce": 1.0, "ce": 3.0, "learning_rate": 0.1}
 VALID = {"phase": "lora", "step": 1, "valid": {"auc": 0.6, "uauc": None, "score": 0.25}}
@@ -200,6 +201,18 @@ def test_a_worker_that_stops_without_a_word_is_told_in_one_line(stages: Stages, 
         stages.run("general")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_a_full_disk_stopped_and_silenced_is_told_as_that(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stages.script = "raise SystemExit(1)"
+    monkeypatch.setattr(train_llm, "write_whole", full)
+    with pytest.raises(StoreError, match=r"^stage general could not be written .*\(No space left on device\)"):
+        stages.run("general")
 
 
 class Points(StageTracker):

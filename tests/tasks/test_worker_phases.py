@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.worker.job import TrainingJob
+from tasks.worker.job import FAILURE, TrainingJob
 from tasks.worker.phases import PhasePlan, phases_of
 from thinkrec_core.config.root import ThinkRecConfig
 
@@ -15,7 +18,7 @@ SLOW = {"learning_rate": 1e-4, "min_learning_rate": 8e-5, "warmup_learning_rate"
 FAST = {"learning_rate": 1e-3, "min_learning_rate": 1e-4, "warmup_learning_rate": 0.0, "warmup_steps": 7, "steps": 20}
 
 
-def phases(kind: str, schedule: str = "staged", **experts: Any) -> list[PhasePlan]:
+def training(kind: str, schedule: str = "staged", here: Path = Path(), **experts: Any) -> TrainingJob:
     config = ThinkRecConfig.model_validate(
         {
             "training": {**SLOW, "schedule": schedule, "projector": FAST, "objective": {"reasoning_probability": 0.3}},
@@ -23,8 +26,7 @@ def phases(kind: str, schedule: str = "staged", **experts: Any) -> list[PhasePla
             "experts": {"training": SLOW, "last_layers": 5, **experts},
         }
     )
-    here = Path()
-    job = TrainingJob(
+    return TrainingJob(
         kind=kind,  # type: ignore[arg-type]
         config=config,
         model=here,
@@ -33,7 +35,10 @@ def phases(kind: str, schedule: str = "staged", **experts: Any) -> list[PhasePla
         output=here,
         scratch=here,
     )
-    return list(phases_of(job))
+
+
+def phases(kind: str, schedule: str = "staged", **experts: Any) -> list[PhasePlan]:
+    return list(phases_of(training(kind, schedule, **experts)))
 
 
 def told(plan: PhasePlan) -> tuple[Any, ...]:
@@ -72,3 +77,18 @@ def test_an_expert_trains_its_last_layers_only(prompt: str) -> None:
     (only,) = phases("expert", prompt=prompt)
     assert told(only) == ("expert", prompt, True, False, 50, 5)
     assert only.reasoning_probability == 0.3
+
+
+def test_a_worker_tells_the_run_that_the_disk_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.worker import train
+
+    def full(job: TrainingJob) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "job.json").write_text(training("general", here=tmp_path).model_dump_json())
+    monkeypatch.setattr("sys.argv", ["train", str(tmp_path / "job.json")])
+    monkeypatch.setattr(train, "run_job", full)
+    assert train.main() == 2
+    told = json.loads((tmp_path / FAILURE).read_text())
+    assert told["type"] == "StoreError"
+    assert told["args"][0].startswith(f"stage general could not be written below {tmp_path} (No space left")
