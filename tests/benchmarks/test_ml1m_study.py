@@ -91,7 +91,14 @@ def test_the_table_shows_what_a_run_above_the_stacker_is_compared_with() -> None
     test = samples(500, 1)
     warm, prior = np.ones(len(test), bool), test.encoder_logit
     llm = np.random.default_rng(3).normal(size=len(test))
-    rungs = {"bias": 0.5 * prior, "floor": prior, "net": prior, "llm": llm, "floor_and_net": prior, "model": prior + llm}
+    rungs = {
+        "bias": 0.5 * prior,
+        "floor": prior,
+        "net": prior,
+        "llm": llm,
+        "floor_and_net": prior,
+        "model": prior + llm,
+    }
     found = details(test.user_idx, test.label, warm, rungs, prior, llm) | {"llm_std_ratio": 1.0}
     lines = table([{"run": Run("liked", "thinkrec_no_think", "stacker", 0).describe(), **found}]).splitlines()
     assert [line.split(" | ")[1] for line in lines[2:]] == [
