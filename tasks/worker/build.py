@@ -81,6 +81,8 @@ class Workbench:
     valid: Callable[[PromptKind], list[Example]]
     recommendation_rows: list[int]
     reasoning_rows: list[int]
+    lengths: Callable[[PromptKind], dict[BatchKind, list[int]]]
+    """Tokens of the samples of `recommendation_rows` and `reasoning_rows`, in their order."""
     cut_traces: int
     pad_id: int
     group: str
@@ -120,15 +122,23 @@ def open_workbench(job: TrainingJob) -> Workbench:
     traces = _traces(job.reflections, examples.train, users)
     valid_factory = examples.factory(examples.samples("valid"), answers, with_prior)
     valid_rows = _valid_rows(job, valid_factory.samples, users)
-    cut = sum(train.make(row, "text", trace).answer.cut for row, trace in traces.items())
+    told = {row: train.make(row, "text", traces[row]).answer for row in sorted(traces)}
+    rows = _train_rows(job, examples.train, users, group)
+
+    def lengths(prompt: PromptKind) -> dict[BatchKind, list[int]]:
+        prompts = examples.prompts.lengths(prompt, examples.train)
+        reasons = [int(prompts[row]) + len(answer.ids) for row, answer in told.items()]
+        return {"recommendation": prompts[rows].tolist(), "reasoning": reasons}
+
     return Workbench(
         model=model,
         settings=settings,
         make=lambda row, kind, prompt: train.make(row, prompt, traces[row] if kind == "reasoning" else None),
         valid=lambda prompt: [valid_factory.make(int(row), prompt) for row in valid_rows],
-        recommendation_rows=_train_rows(job, examples.train, users, group),
-        reasoning_rows=sorted(traces),
-        cut_traces=cut,
+        recommendation_rows=rows,
+        reasoning_rows=list(told),
+        lengths=lengths,
+        cut_traces=sum(answer.cut for answer in told.values()),
         pad_id=tokenizer.pad_id,
         group=group,
     )

@@ -142,6 +142,8 @@ def _run(
         optimisation.batch_size,
         optimisation.steps,
         plan.reasoning_probability,
+        bench.lengths(plan.prompt) if training.engine.length_pool > 1 else None,
+        training.engine.length_pool,
     )
     objective = training.objective
     weights = ObjectiveWeights(objective.alpha, objective.beta, objective.theta, objective.gamma)

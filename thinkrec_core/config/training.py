@@ -73,6 +73,9 @@ class EngineConfig(Frozen):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(800, ge=1)
     """Optimiser steps between checkpoints of a training."""
+    length_pool: int = Field(16, ge=1)
+    """Batches that are drawn together and cut by length, so that samples of one batch are alike and little is padded; 1 draws
+    each batch by itself. Every sample comes once per epoch either way."""
     hidden_cache_gb: float = Field(4.0, ge=0)
     """Disk that an expert's training may use (10^9 bytes) to keep the hidden states below its layers from one epoch to the
     next; 0 computes them each time. Not used with ZeRO-3, nor for models whose layers are not all alike (Gemma)."""

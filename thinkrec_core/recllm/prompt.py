@@ -15,7 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from thinkrec_core.errors import ConfigError
+from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.tokens import KEYWORD_TOKENS, TITLE_TOKENS, PieceTokenizer
 
 PromptKind = Literal["text", "id"]
@@ -114,6 +118,31 @@ class PromptBuilder:
                     f"at least {len(prompt.ids)} for a prompt without history",
                 )
             keep -= 1
+
+    def lengths(self, kind: PromptKind, samples: Samples) -> npt.NDArray[np.int64]:
+        """(R,) tokens of the prompt of each sample before `max_tokens` cuts it, found without laying the prompts down."""
+        options = self.options
+        fixed = len(self._lay(kind, 0, 0, []).ids) - len(self._empty) - self._item_length(0, None, target=True)
+        target = np.array([self._item_length(item, None, target=True) for item in range(len(self.items.titles))])
+        shown = np.zeros((2, len(target)), np.int64)
+        for label in (0, 1):
+            known = label if options.history_labels else None
+            shown[label] = [self._item_length(item, known, target=False) for item in range(len(target))]
+        if kind == "id" and options.history_slots:
+            shown += options.n_tokens
+        # Each item but the first stands behind a separator; histories are cut to their newest items.
+        running = np.concatenate(
+            [[0], np.cumsum(shown[samples.history_labels, samples.history_items] + len(self._separator))]
+        )
+        end = samples.history_offsets[1:]
+        start = np.maximum(samples.history_offsets[:-1], end - options.max_history)
+        history = np.where(end > start, running[end] - running[start] - len(self._separator), len(self._empty))
+        return np.asarray(fixed + target[samples.item_idx] + history, np.int64)
+
+    def _item_length(self, item: int, label: int | None, target: bool) -> int:
+        ids: list[int] = []
+        self._item(ids, item, label, self.options.keywords == "all" or (target and self.options.keywords != "none"))
+        return len(ids)
 
     def _id_template(self) -> str:
         return ID_TEMPLATE.replace("<ItemTitleList>", "<HisItemList>") if self.options.history_slots else ID_TEMPLATE

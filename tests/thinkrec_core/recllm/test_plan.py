@@ -18,6 +18,12 @@ def plan(seed: int = 1, phase: str = "g", steps: int = 400, batch: int = 10, cha
     return BatchPlan(seed, phase, RECOMMENDATION, REASONING, batch, steps, chance)
 
 
+def bucketed(rows: int, batch: int, pool: int, steps: int = 60) -> tuple[BatchPlan, np.ndarray]:
+    """Rows 0..rows-1 and their lengths."""
+    lengths = np.random.default_rng(3).integers(20, 200, rows)
+    return BatchPlan(1, "g", range(rows), [], batch, steps, 0.0, {"recommendation": lengths.tolist()}, pool), lengths
+
+
 def everything(made: BatchPlan) -> list[tuple[str, list[int]]]:
     return [(made.kind(step), made.rows(step)) for step in range(made.steps)]
 
@@ -41,6 +47,35 @@ def test_every_epoch_covers_every_row_once() -> None:
         assert len(epochs) > 5
         assert all(sorted(epoch) == rows for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+@given(rows=st.integers(1, 70), batch=st.integers(1, 9), pool=st.integers(1, 5))
+def test_batches_by_length_still_cover_every_row_once(rows: int, batch: int, pool: int) -> None:
+    made, _ = bucketed(rows, batch, pool)
+    seen = [row for step in range(made.steps) for row in made.rows(step)]
+    assert len(seen) == made.steps * batch
+    for start in range(0, len(seen) - rows + 1, rows):
+        assert sorted(seen[start : start + rows]) == list(range(rows))
+
+
+@pytest.mark.parametrize("rows", [320, 323])
+def test_batches_by_length_hold_like_lengths_in_a_drawn_order(rows: int) -> None:
+    (made, lengths), (plain, _) = bucketed(rows, 8, 10), bucketed(rows, 8, 1)
+    spread = [np.ptp(lengths[made.rows(step)]) for step in range(60)]
+    # 80 rows of 20..199 tokens: a sorted batch spans a tenth of them. The batch across two epochs is as drawn.
+    assert np.median(spread) < 30 < 120 < np.median([np.ptp(lengths[plain.rows(step)]) for step in range(60)])
+    means = [lengths[made.rows(step)].mean() for step in range(10)]
+    assert means != sorted(means)
+    # The pool holds the rows that the drawn batches would have held: what is learnt from is the same.
+    first = [sorted(row for step in range(10) for row in each.rows(step)) for each in (made, plain)]
+    assert first[0] == first[1]
+    assert [made.rows(step) for step in range(60)] != [bucketed(rows, 8, 9)[0].rows(step) for step in range(60)]
+
+
+def test_a_step_of_batches_by_length_needs_no_earlier_step() -> None:
+    whole = [bucketed(101, 8, 3)[0].rows(step) for step in range(60)]
+    made, _ = bucketed(101, 8, 3)
+    assert [made.rows(step) for step in reversed(range(60))] == whole[::-1]
 
 
 def test_a_fifth_of_the_steps_is_reasoning() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.tiny_model import SPECIAL, tiny_pieces
 from thinkrec_core.errors import ConfigError
 from thinkrec_core.recllm.prompt import ItemTexts, Prompt, PromptBuilder, PromptKind, PromptOptions
+from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.tokens import TITLE_TOKENS
 
 PIECES = tiny_pieces()
@@ -43,6 +45,35 @@ def shown(prompt: Prompt, n_tokens: int = 1) -> str:
         pieces += [PIECES.tokenizer.decode(prompt.ids[last : slot.position]), f"[{slot.kind} {slot.index}]"]
         last = slot.position + n_tokens
     return "".join([*pieces, PIECES.tokenizer.decode(prompt.ids[last:])])
+
+
+@pytest.mark.parametrize("kind", ["text", "id"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"keywords": "all", "history_slots": True, "n_tokens": 3},
+        {"keywords": "none", "history_labels": False, "chat": True, "max_history": 1},
+        {"max_history": 0},
+    ],
+)
+def test_lengths_are_those_of_the_prompts(kind: PromptKind, changes: dict[str, Any]) -> None:
+    texts = ItemTexts(["", "Heat", "Big", "Babe", *HOSTILE], ["", "Crime, Drama", "", "Family", *HOSTILE])
+    builder = PromptBuilder(PIECES, texts, replace(OPTIONS, max_tokens=9000, **changes))
+    histories = [[], [2], [3, 2], [1, 4, 5, 6], list(range(1, 14))]
+    items = [item for history in histories for item in history]
+    samples = Samples(
+        user_idx=np.ones(5, np.int64),
+        item_idx=np.array([1, 2, 3, 9, 1]),
+        label=np.ones(5, np.int64),
+        history_offsets=np.cumsum([0, *map(len, histories)]),
+        history_items=np.array(items),
+        history_labels=np.array(items) % 2,
+        encoder_logit=np.zeros(5),
+    )
+    longest = builder.options.max_history
+    made = [builder.build(kind, 1, int(samples.item_idx[row]), *samples.history(row, longest)) for row in range(5)]
+    assert builder.lengths(kind, samples).tolist() == [len(prompt.ids) for prompt in made]
 
 
 def test_the_id_prompt_by_hand() -> None:
