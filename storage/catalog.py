@@ -46,6 +46,7 @@ Rows = dict[str, list[tuple[Any, ...]]]
 def write_catalog(root: Path) -> None:
     """Write the catalog of the store at `root`; what keeps it from being written is a warning, never an error."""
     import duckdb
+    import pyarrow as pa
 
     target = root / CATALOG
     partial = root / f"{CATALOG}.{os.getpid()}.partial"
@@ -55,10 +56,14 @@ def write_catalog(root: Path) -> None:
             database.execute(SCHEMA)
             for table, rows in _rows(root).items():
                 if rows:
-                    marks = ", ".join("?" * len(rows[0]))
-                    database.executemany(f"insert into {table} values ({marks})", rows)
+                    columns = zip(*rows, strict=True)
+                    found = pa.table({str(place): pa.array(values) for place, values in enumerate(columns)})
+                    # All rows as one: a store of a year of nightly runs has a hundred thousand figures.
+                    database.register("found", found)
+                    database.execute(f"insert into {table} select * from found")
+                    database.unregister("found")
         os.replace(partial, target)
-    except (OSError, duckdb.Error) as error:
+    except (OSError, duckdb.Error, pa.ArrowException) as error:
         logger.warning("catalog %s was not written (%s); the artifacts are whole", target, one_line(str(error), 200))
         partial.unlink(missing_ok=True)
 

@@ -23,6 +23,7 @@ import psutil
 from flows.config import load_config
 from flows.run import Run
 from flows.thinkrec import pipeline
+from storage.code_digest import code_digest, library_versions
 from storage.disk_faults import disk_faults
 from storage.home import ENVIRONMENT_VARIABLE, runs_folder
 from storage.store import ArtifactRef, ArtifactStore
@@ -38,6 +39,17 @@ from thinkrec_core.errors import ThinkRecError
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 300.0
+STAGES = (
+    "prepare_data",
+    "train_encoder",
+    "collect_wrong",
+    "distil_reflections",
+    "train_llm",
+    "cluster_users",
+    "evaluate",
+    "write_report",
+)
+"""Modules of tasks."""
 KILLED, TOLD = -signal.SIGKILL, 2
 
 
@@ -89,7 +101,7 @@ class Attempt:
 
 
 def preload(model: bool = True) -> None:
-    """Import what the stages import late, so that a fork need not."""
+    """Import what the stages import late and parse their code, so that a fork need not."""
     for name in (
         "duckdb",
         "openai",
@@ -100,6 +112,9 @@ def preload(model: bool = True) -> None:
         importlib.import_module(name)
     if model:
         importlib.import_module("tasks.scoring_bench")  # torch, transformers, peft
+    for name in STAGES:  # what their keys say of the code
+        code_digest(f"tasks.{name}")
+        library_versions(f"tasks.{name}")
 
 
 def plain(root: Path, overrides: dict[str, Any], short: bool = False, **environment: str) -> Attempt:
