@@ -12,6 +12,7 @@ from prefect import flow
 
 from flows.config import load_config
 from flows.data import prepared
+from flows.encoder import encoded
 from flows.preflight import check_batch, check_reflections
 from flows.run import Run, open_run
 from storage.journal import Journal
@@ -26,7 +27,6 @@ from tasks.teacher.cases import Cases, reference_cases, wrong_cases
 from tasks.teacher.conversations import Asking
 from tasks.teacher.files import REFERENCE_FILE, REFLECTION_FILE
 from tasks.teacher.reflecting import Teacher, replay_all
-from tasks.train_encoder import train_encoder
 from tasks.train_llm import train_warm_start
 from thinkrec_core.config.reflections import LOCAL
 from thinkrec_core.config.root import ThinkRecConfig
@@ -100,7 +100,7 @@ def reflections_batch(
 
 def _wrong(run: Run, config: ThinkRecConfig) -> ArtifactRef:
     data = prepared(run)
-    encoder = run(train_encoder, data)
+    encoder = encoded(run, data)
     needs_warm_start = config.wrong_predictions.student == "warm_start"
     warm_start = run(train_warm_start, data, encoder) if needs_warm_start else None
     return run(collect_wrong_predictions, data, encoder, warm_start)

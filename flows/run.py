@@ -44,6 +44,7 @@ _BELONGS: dict[str, Part] = {
     "champion": "data",
     "drift": "data",
     "start": "encoder",
+    "prior": "encoder",
     "candidate": "evaluation",
     "promotion": "evaluation",
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows.data import prepared
+from flows.encoder import encoded
 from flows.experts import make_experts
 from flows.run import Run
 from storage.store import ArtifactRef
 from tasks.collect_wrong import collect_wrong_predictions
 from tasks.distil_reflections import distil_reflections
-from tasks.train_encoder import train_encoder
 from tasks.train_llm import train_general, train_warm_start
 
 
@@ -41,7 +41,7 @@ def train(run: Run, data: ArtifactRef | None = None, start: ArtifactRef | None =
     """
     config = run.context.config
     data = data or prepared(run)
-    encoder = run(train_encoder, data, start)
+    encoder = encoded(run, data, start)
 
     # The student errs, and the teacher explains the errors.
     needs_warm_start = config.wrong_predictions.student == "warm_start"

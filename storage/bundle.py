@@ -2,7 +2,7 @@
 
 bundle.json                                       format, run, config, base model, experts, metrics, sha256 of every file
 items.parquet, users.parquet, seen.parquet        titles; raw user ids with their newest history; what a user has rated
-encoder/                                          weights, vectors, encoder.json, signals.safetensors
+encoder/                                          weights, vectors, encoder.json, signals.safetensors, the fitted prior
 general/, expert_N/                               adapter (PEFT), projector.safetensors, recllm.json
 clusters/                                         routes and gates of users, centroids
 window.json                                       profile of the valid rows, to tell drift from
@@ -25,6 +25,7 @@ from typing import Any
 from storage.bundle_tables import write_users
 from storage.file_digests import file_digest, joint_digest
 from storage.new_folder import new_folder
+from storage.prior_data import PRIOR
 from storage.window import WINDOW, profile_of
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import DataError, one_line
@@ -105,6 +106,8 @@ def export_bundle(root: Path, summary: Mapping[str, Any], out: Path) -> Path:
                 for name in names:
                     (building / part / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(folders[part] / name, building / part / name)
+            if "prior" in folders:
+                shutil.copyfile(folders["prior"] / PRIOR, building / "encoder" / PRIOR)
             shutil.copyfile(data / "items.parquet", building / "items.parquet")
         except FileNotFoundError as error:
             raise DataError(

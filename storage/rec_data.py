@@ -24,16 +24,13 @@ Split = Literal["train", "valid", "test"]
 
 
 def load_samples(data: Path, encoder: Path, split: Split) -> Samples:
-    """The samples of `split` with the encoder's logits.
+    """The samples of `split` with the encoder's logits, and those of a prior where the artifact of stage `prior` stands for it.
 
     Raises:
-        StoreError: the encoder's scores belong to other samples.
+        StoreError: the scores belong to other samples.
     """
     table = read_table(data / f"samples_{split}.parquet", SAMPLES)
-    scores = read_table(encoder / f"scores_{split}.parquet", ENCODER_SCORES)
-    rows = scores.column("row").to_numpy()
-    if len(rows) != table.num_rows or not np.array_equal(rows, np.arange(len(rows))):
-        raise StoreError(f"encoder scores of {split} cover {len(rows)} rows", f"{table.num_rows}", "run again")
+    prior = encoder / f"prior_{split}.parquet"
     offsets, items = ragged(table.column("history_item_idx"))
     _, labels = ragged(table.column("history_label"))
     return Samples(
@@ -43,8 +40,17 @@ def load_samples(data: Path, encoder: Path, split: Split) -> Samples:
         history_offsets=offsets,
         history_items=items,
         history_labels=labels,
-        encoder_logit=scores.column("logit").to_numpy().astype(np.float64),
+        encoder_logit=_logits(encoder / f"scores_{split}.parquet", table.num_rows),
+        prior_logit=_logits(prior, table.num_rows) if prior.is_file() else None,
     )
+
+
+def _logits(path: Path, count: int) -> npt.NDArray[np.float64]:
+    scores = read_table(path, ENCODER_SCORES)
+    rows = scores.column("row").to_numpy()
+    if len(rows) != count or not np.array_equal(rows, np.arange(len(rows))):
+        raise StoreError(f"{path.name} covers {len(rows)} rows", f"{count}", "run again")
+    return scores.column("logit").to_numpy().astype(np.float64)
 
 
 def load_item_texts(data: Path) -> ItemTexts:

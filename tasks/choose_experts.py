@@ -68,8 +68,8 @@ def choose_experts(
             gates[:, [0, *(places[ref.key] for ref in each.experts)]] = own
             settings.append(gates)
         scores = scorer.score(valid, rows, config.training.scored_prompt, settings)
-        if config.training.prior == "encoder":
-            scores += valid.encoder_logit[rows]
+        if config.training.prior != "none":
+            scores += valid.prior[rows]
         names = [f"experts_{each.count}" for each in candidates]
         table = read_table(path(data) / "samples_valid.parquet", SAMPLES).take(rows)
         ladder = evaluate_ladder(

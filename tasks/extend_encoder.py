@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from safetensors.numpy import load_file, save_file
 
 from storage.encoder_data import read_examples
+from storage.prior_data import PRIOR, read_prior, write_prior
 from storage.schemas import ENCODER_SCORES, INTERACTIONS, ITEMS
 from storage.store import ArtifactRef, Draft
 from storage.tables import read_table, write_table
@@ -32,7 +34,7 @@ def extend_encoder(
     """The artifact with vectors.safetensors, encoder.json and scores_*.parquet for all users of `data`.
 
     Users and items of `old_data` keep their vectors; new users are folded in from their train rows, those without any have
-    zeros, as items without have. Train logits of new users are out of fold.
+    zeros, as items without have. Train logits of new users are out of fold. A fitted prior stays as it is.
 
     Raises:
         DataError: an encoder of another kind, or numbers of users or items that changed between the data sets.
@@ -67,8 +69,12 @@ def extend_encoder(
         for user, values in fold_in(theta, items, *rows).items():
             grown["user_vectors"][user], grown["user_bias"][user] = values[:-1], values[-1]
         save_file({**tables, **grown}, draft.path / "vectors.safetensors")
+        priors: dict[str, npt.NDArray[np.float64]] = {}
+        prior = read_prior(path(encoder)) if (path(encoder) / PRIOR).is_file() else None
         for split in ("train", "valid", "test"):
             samples = read_examples(path(data) / f"samples_{split}.parquet")
+            if prior is not None:
+                priors[split] = prior.logits(samples)  # its fit has seen no row of a new user
             users = samples.user_idx
             logit = items.logits(
                 grown["user_vectors"][users].astype(np.float64),
@@ -79,6 +85,8 @@ def extend_encoder(
                 logit[new] = out_of_fold(theta, items, *rows, folds)
             columns = {"row": np.arange(len(users), dtype=np.int32), "logit": logit.astype(np.float32)}
             write_table(draft.path / f"scores_{split}.parquet", columns, ENCODER_SCORES)
+        if prior is not None:
+            write_prior(draft.path, prior, priors)
         described |= {"users": sizes["user"], "items": sizes["item"], "folded_in": len(np.unique(rows[0]))}
         (draft.path / "encoder.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
         tracker.metrics({"users_folded_in": described["folded_in"]})

@@ -29,7 +29,7 @@ def score_student(
     prompt: PromptKind
     if warm_start is not None:
         model, gates = load_stacked(base.path, context.store.path(warm_start), [])
-        prompt, with_prior = "id", config.training.prior == "encoder"
+        prompt, with_prior = "id", config.training.prior != "none"
 
         def before_batch(chosen: npt.NDArray[np.int64]) -> None:
             gates.set(torch.ones(len(chosen), 1))

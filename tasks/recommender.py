@@ -23,6 +23,7 @@ from storage.bundle import Bundle
 from storage.bundle_tables import SIGNALS
 from storage.language_model import load_stacked, load_tokenizer
 from storage.models import resolve_model
+from storage.prior_data import read_prior
 from storage.rec_data import load_encoder_tables, load_gates, load_item_texts
 from storage.schemas import BUNDLE_SEEN, BUNDLE_USERS, CLUSTERS, ITEMS
 from storage.tables import ragged, read_table
@@ -257,7 +258,7 @@ class Recommender:
         return {"route": self._routes[reader.user_idx], "gates": dict(zip(names, gates, strict=True))}
 
     def _scored(self, samples: Samples, llm: npt.NDArray[np.float64]) -> Scored:
-        prior = samples.encoder_logit if self.config.training.prior == "encoder" else 0.0
+        prior = samples.prior if self.config.training.prior != "none" else 0.0
         return Scored(samples.item_idx, samples.encoder_logit, llm, llm + prior)
 
     def _made(self, samples: Samples) -> list[Any]:
@@ -278,6 +279,7 @@ class Recommender:
             history_items=rows.history_items,
             history_labels=rows.history_labels,
             encoder_logit=encoder_scores(self._encoder, rows).astype(np.float64),
+            prior_logit=None if self._prior is None else self._prior.logits(rows),
         )
 
     def _encoder_logits(self, readers: Sequence[Reader], items: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -300,6 +302,7 @@ class Recommender:
         config: EncoderConfig = self.config.encoder
         self._encoder = restore_encoder(config, load_tensors(folder / "weights.safetensors"))
         statistics = load_file(self.bundle.path / SIGNALS)
+        self._prior = read_prior(folder) if self.config.training.prior in ("bias", "stacker") else None
         tables = load_encoder_tables(folder)
         self._signals = Signals.restored(tables, statistics, self.config.llm.projector.scalars)
 

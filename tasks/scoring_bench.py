@@ -88,7 +88,11 @@ class ScoringBench:
 
     def scores(self, scratch: Path) -> dict[Rung, Scores]:
         """Scores of every rung of the config, in its order; LLM scores are kept in `scratch` as they finish."""
-        wanted = self.config.evaluation.rungs
+        wanted = [
+            name
+            for name in self.config.evaluation.rungs
+            if name != "stacker" or self.config.training.prior == "stacker"
+        ]
         found = self._floor_scores()
         if "zero_shot" in wanted:
             found["zero_shot"] = self._kept(scratch, "zero_shot", self._zero_shot)[0]
@@ -173,11 +177,12 @@ class ScoringBench:
                 read_sizes(self._data),
             ).score(users, items),
             "encoder": self.test.encoder_logit[self.rows],
+            "stacker": self.test.prior[self.rows],
         }
 
     def _prior(self) -> Scores:
-        logits = self.test.encoder_logit[self.rows]
-        return logits if self.config.training.prior == "encoder" else np.zeros_like(logits)
+        logits = self.test.prior[self.rows]
+        return logits if self.config.training.prior != "none" else np.zeros_like(logits)
 
     def _zero_shot(self) -> Scores:
         """The untrained LM on text prompts: all gates zero."""

@@ -14,22 +14,31 @@ from storage.bundle import FORMAT, MANIFEST, VERSION, _files
 from storage.bundle_tables import write_users
 from storage.language_model import save_trained
 from storage.models import resolve_model
+from storage.prior_data import write_prior
 from tests.tiny_model import randomise_lora, tiny_causal, tiny_pieces, write_tiny_model
 from tests.tiny_world import ITEM_COUNT, USERS, WIDTH, tiny_world, write_world
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.encoders.examples import Sizes
 from thinkrec_core.encoders.mf import MatrixFactorisation
+from thinkrec_core.encoders.prior import Prior
 from thinkrec_core.recllm.adapters import add_lora
 from thinkrec_core.recllm.projector import Projector
 from thinkrec_core.recllm.signals import SCALARS
 
 
-def write_tiny_bundle(root: Path, name: str = "bundle", seed: int = 0, titles: dict[int, str] | None = None) -> Path:
+def write_tiny_bundle(
+    root: Path,
+    name: str = "bundle",
+    seed: int = 0,
+    titles: dict[int, str] | None = None,
+    prior: Prior | None = None,
+) -> Path:
     """The bundle in `root`/`name`; others of the same `root` share its base model.
 
     Args:
         seed: of the adapters: other weights, other scores.
         titles: in the place of those of the world, by item_idx.
+        prior: the stacker that the scores are added to.
     """
     model = root / "model"
     if not model.is_dir():
@@ -44,6 +53,7 @@ def write_tiny_bundle(root: Path, name: str = "bundle", seed: int = 0, titles: d
         "llm": {"model": str(model), "lora": {"rank": 4, "alpha": 8}, "max_prompt_tokens": 512},
         "encoder": {"kind": "mf", "embedding_size": WIDTH},
         "evaluation": {"explanation_tokens": 12},
+        "training": {"prior": "none" if prior is None else "stacker"},
     }
     config, path = ThinkRecConfig.model_validate(values), root / name
     (path / "encoder").mkdir(parents=True)
@@ -51,6 +61,8 @@ def write_tiny_bundle(root: Path, name: str = "bundle", seed: int = 0, titles: d
     save_tensors(encoder.state_dict(), path / "encoder" / "weights.safetensors")
     save_file(dict(vars(world.tables)), path / "encoder" / "vectors.safetensors")
     (path / "encoder" / "encoder.json").write_text("{}")
+    if prior is not None:
+        write_prior(path / "encoder", prior, {})
     for number, folder in enumerate(("general", "expert_0", "expert_1")):
         _adapter(path / folder, config, 10 * seed + number)
     (path / "clusters").mkdir()

@@ -17,7 +17,7 @@ from storage.schemas import REFLECTIONS
 from storage.tables import read_table
 from tasks.worker.job import TrainingJob
 from thinkrec_core.config.root import ThinkRecConfig
-from thinkrec_core.errors import ModelError, TrainingError
+from thinkrec_core.errors import ModelError, StoreError, TrainingError
 from thinkrec_core.evaluation.ladder import pick_test_rows
 from thinkrec_core.recllm.adapters import add_lora
 from thinkrec_core.recllm.answers import AnswerTokens, choose_answer_tokens
@@ -57,6 +57,10 @@ class Examples:
         self._config, self._data, self._encoder = config, data, encoder
         self.tokenizer = tokenizer
         self.train = load_samples(data, encoder, "train")
+        if config.training.prior in ("bias", "stacker") and self.train.prior_logit is None:
+            raise StoreError(
+                f"{encoder} has no logits of training.prior {config.training.prior}", "an artifact of stage prior"
+            )
         self.signals = Signals(load_encoder_tables(encoder), self.train, config.llm.projector.scalars)
         self.prompts = PromptBuilder(tokenizer, load_item_texts(data), prompt_options(config))
 
@@ -116,7 +120,7 @@ def open_workbench(job: TrainingJob) -> Workbench:
         "multiplier": config.llm.projector.multiplier,
         "n_tokens": projector.n_tokens,
     }
-    with_prior = config.training.prior == "encoder"
+    with_prior = config.training.prior != "none"
     train = examples.factory(examples.train, answers, with_prior)
     group, users = _group_of(job)
     traces = _traces(job.reflections, examples.train, users)

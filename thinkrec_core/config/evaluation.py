@@ -13,6 +13,7 @@ Rung = Literal[
     "item_mean",
     "bias",
     "encoder",
+    "stacker",
     "zero_shot",
     "thinkrec_general_llm",
     "thinkrec_experts_llm",
@@ -26,7 +27,8 @@ class EvaluationConfig(Frozen):
     """The fixed test rows, the ladder of rungs, and the bootstrap."""
 
     rungs: tuple[Rung, ...] = ALL_RUNGS
-    """Rungs of the ladder. `*_llm` is the LLM logit alone (the paper's score); without it the prior is added."""
+    """Rungs of the ladder. `*_llm` is the LLM logit alone (the paper's score); without it the prior is added.
+    `stacker` is scored where it is `training.prior`, and left out elsewhere (`thinkrec ladder` fits it by itself)."""
     test_rows: int | None = Field(None, ge=2)
     """About this many test rows, drawn as whole users with a fixed seed; null takes all."""
     floor: Rung = "bias"

@@ -45,6 +45,10 @@ class ThinkRecConfig(Frozen):
     def _parts_fit_together(self) -> Self:
         if self.evaluation.floor not in self.evaluation.rungs:
             raise ValueError(f"evaluation.floor {self.evaluation.floor} is not among evaluation.rungs")
+        if self.evaluation.floor == "stacker" and self.training.prior != "stacker":
+            raise ValueError(
+                f"evaluation.floor is stacker and training.prior {self.training.prior}; the stacker is fitted as prior only"
+            )
         if self.llm.max_history > self.data.max_history:
             raise ValueError(f"llm.max_history {self.llm.max_history} exceeds data.max_history {self.data.max_history}")
         if self.training.schedule == "text" and self.experts.prompt != "text":

@@ -102,9 +102,10 @@ class TrainingConfig(OptimisationConfig):
     projector: OptimisationConfig = OptimisationConfig()
     """G2; in a joint training only its `learning_rate` counts, as the rate of the projector's parameters."""
     objective: ObjectiveConfig = ObjectiveConfig()
-    prior: Literal["none", "encoder"] = "none"
-    """`encoder`: score = encoder logit (out of fold on train rows) + scaled LLM logit, in the loss as in the evaluation.
-    `none`: the paper's score."""
+    prior: Literal["none", "bias", "encoder", "stacker"] = "none"
+    """score = logit of this method (out of fold on train rows) + scaled LLM logit, in the loss as in the evaluation, so that
+    the LLM learns what the prior cannot know. `bias` and `stacker` are the ladder's rungs of these names. `none`: the
+    paper's score."""
     select_by: Literal["auc", "uauc", "auc/4+uauc/3", "log_loss"] = "auc/4+uauc/3"
     """The valid score by which the best checkpoint is chosen; the published one is auc/4+uauc/3."""
     valid_rows: int = Field(200, ge=1)

@@ -78,6 +78,35 @@ class BiasModel:
         """(R,) logits."""
         return self.item[items] + self.user[users] + self.user_year[users] * self.years[items]
 
+    def of_unseen_users(
+        self, targets: IntArray, offsets: IntArray, items: IntArray, labels: IntArray, config: BiasConfig
+    ) -> FloatArray:
+        """(R,) logits of `targets` for users outside of the fit, of whom some labels are known.
+
+        The effects (b, c) of a row's user minimise sum_h log-loss(item_h + b + c * years_h, label_h) + ridge_user / 2 * b^2 +
+        ridge_user_year / 2 * c^2 over the known labels h, as the fit itself does with the items held; both are 0 where
+        nothing is known.
+
+        Args:
+            offsets: (R+1,): row i knows the entries offsets[i]:offsets[i+1] of `items` and `labels`.
+        """
+        rows = len(targets)
+        owner = np.repeat(np.arange(rows), np.diff(offsets))
+        base, years = self.item[items], self.years[items]
+        user, user_year = np.zeros(rows), np.zeros(rows)
+        for _ in range(NEWTON_STEPS):
+            p = _sigmoid(base + user[owner] + user_year[owner] * years)
+            wrong, weight = labels - p, p * (1 - p)
+            gradient = np.bincount(owner, wrong, rows) - config.ridge_user * user
+            gradient_year = np.bincount(owner, wrong * years, rows) - config.ridge_user_year * user_year
+            own = np.bincount(owner, weight, rows) + config.ridge_user
+            mixed = np.bincount(owner, weight * years, rows)
+            year = np.bincount(owner, weight * years**2, rows) + config.ridge_user_year
+            determinant = own * year - mixed**2
+            user += (year * gradient - mixed * gradient_year) / determinant
+            user_year += (own * gradient_year - mixed * gradient) / determinant
+        return self.item[targets] + user + user_year * self.years[targets]
+
     def streaming(self, rows: Examples, config: BiasConfig) -> FloatArray:
         """(R,) logits in which each row's user offset is fitted to the labels of the row's history.
 

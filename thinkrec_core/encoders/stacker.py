@@ -7,12 +7,14 @@ Train rows must look as test rows will. (1) Item effects of a row come from a fi
 histories the user's train labels are a second history, and each copy of a train row knows only the labels before a
 random earlier time, sometimes none: many test users have no train rows at all.
 
-The booster is deterministic and is refitted from the saved features; no pickled model is kept.
+The booster is deterministic; where it must be kept, its trees become plain arrays (`trees`), never a pickle.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,102 +23,80 @@ from thinkrec_core.config.ladder import BiasConfig, StackerConfig
 from thinkrec_core.encoders.bias import fit_bias
 from thinkrec_core.encoders.content import ItemContent
 from thinkrec_core.encoders.examples import Examples, IntArray, Sizes
+from thinkrec_core.encoders.known_labels import KnownLabels, TimedExamples, draw_known
 from thinkrec_core.evaluation.calibration import probability
 from thinkrec_core.evaluation.checks import FloatArray
 
-BoolArray = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+__all__ = ["StackerFeatures", "StackerTables", "TimedExamples", "boosted_logits", "fit_booster"]
 
 
 @dataclass(frozen=True)
-class TimedExamples:
-    """Rows and when they happened."""
+class StackerTables:
+    """What turns rows into features once the item effects are fitted."""
 
-    rows: Examples
-    timestamp: IntArray
-    """(R,) seconds."""
+    content: ItemContent
+    labelled: bool
+    """Histories carry dislikes; else the user's train labels are read as a second history."""
+    fold: IntArray
+    """(U+1,) the fold of a user; the number of folds where the user has no train rows."""
+    effect: FloatArray
+    """(folds + 1, I+1) item effects fitted without the users of a fold; the last row holds nobody out."""
+    count: IntArray
+    """(folds + 1, I+1) train rows behind them."""
+    known: KnownLabels
 
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything but `labelled`, for a file."""
+        return {
+            "fold": self.fold,
+            "effect": self.effect,
+            "count": self.count,
+            "year": self.content.year,
+            "genres": self.content.genres,
+            **{f"known.{name}": values for name, values in vars(self.known).items()},
+        }
 
-class StackerFeatures:
-    """Turns rows into features under one set of item effects.
-
-    Args:
-        labelled: histories carry dislikes; else the user's train labels are read as a second history.
-    """
-
-    def __init__(
-        self,
-        config: StackerConfig,
-        bias: BiasConfig,
-        train: TimedExamples,
-        content: ItemContent,
-        sizes: Sizes,
-        labelled: bool,
-        generator: np.random.Generator,
-    ) -> None:
-        self._config, self._train, self._content, self._labelled = config, train, content, labelled
-        self._draw = generator
-        rows = train.rows
-        users = np.unique(rows.user_idx)
-        self._fold = np.full(sizes.users + 1, config.folds)
-        self._fold[users] = generator.permutation(np.arange(len(users)) % config.folds)
-        effects, counts = [], []
-        for fold in range(config.folds + 1):  # the last one holds nobody out
-            kept = self._fold[rows.user_idx] != fold
-            model = fit_bias(bias, rows.user_idx[kept], rows.item_idx[kept], rows.label[kept], content, sizes)
-            effects.append(model.item)
-            counts.append(np.bincount(rows.item_idx[kept], minlength=sizes.items + 1))
-        self._effect, self._count = np.stack(effects), np.stack(counts)
-        order = np.lexsort((train.timestamp, rows.user_idx))
-        self._known_items, self._known_labels = rows.item_idx[order], rows.label[order]
-        self._start = np.searchsorted(rows.user_idx[order], np.arange(sizes.users + 2))
-        self._known_time = train.timestamp[order]
-
-    def train(self) -> tuple[FloatArray, IntArray]:
-        """(N, F) features and (N,) labels of the train rows, N = replicas * R (R under labelled histories)."""
-        if self._labelled:
-            return self._features(self._train.rows, None, held_out=True), self._train.rows.label
-        users, time = self._train.rows.user_idx, self._train.timestamp
-        first = self._known_time[self._start[users]]
-        parts = []
-        for _ in range(self._config.replicas):
-            share, unknown = self._draw.random(len(users)), self._draw.random(len(users)) < self._config.unknown_users
-            cut_off = np.where(unknown, first, first + ((time - first) * share).astype(np.int64))
-            parts.append(self._features(self._train.rows, self._known_until(users, cut_off), held_out=True))
-        return np.concatenate(parts), np.tile(self._train.rows.label, self._config.replicas)
+    @classmethod
+    def restored(cls, arrays: Mapping[str, npt.NDArray[Any]], labelled: bool) -> Self:
+        """The inverse of `arrays`."""
+        known = KnownLabels(*(arrays[f"known.{name}"] for name in KnownLabels.__dataclass_fields__))
+        content = ItemContent(arrays["year"], arrays["genres"])
+        return cls(content, labelled, arrays["fold"], arrays["effect"], arrays["count"], known)
 
     def later(self, rows: Examples) -> FloatArray:
         """(R, F) features of rows after the train split, which know all train labels of their user."""
-        known = None if self._labelled else self._start[rows.user_idx + 1]
-        return self._features(rows, known, held_out=False)
+        known = None if self.labelled else self.known.all(rows.user_idx)
+        return self.features(rows, known, held_out=False)
 
-    def _known_until(self, users: IntArray, cut_off: IntArray) -> IntArray:
-        """(R,) the place after the last train row of each user that is strictly earlier than its cut-off."""
-        scale = int(self._known_time.max()) + 2
-        owner = np.repeat(np.arange(len(self._start) - 1), np.diff(self._start))
-        return np.searchsorted(owner * scale + self._known_time, users * scale + cut_off)
+    def features(self, rows: Examples, known: IntArray | None, held_out: bool) -> FloatArray:
+        """(R, F) features of `rows`.
 
-    def _features(self, rows: Examples, known: IntArray | None, held_out: bool) -> FloatArray:
-        content, target, users = self._content, rows.item_idx, rows.user_idx
-        own = self._fold[users]
-        table = own if held_out else np.full(len(rows), self._config.folds)
-        facts = [self._effect[table, target], self._count[table, target], content.year[target]]
+        Args:
+            known: (R,) places up to which the user's train labels are known; None reads none of them.
+            held_out: take the effects of the target from the fit without the row's user, as train rows must.
+        """
+        content, target, users = self.content, rows.item_idx, rows.user_idx
+        own = self.fold[users]
+        table = own if held_out else np.full(len(rows), len(self.effect) - 1)
+        facts = [self.effect[table, target], self.count[table, target], content.year[target]]
         facts.append((content.genres[target] > 0).sum(axis=1))
         blocks = [np.stack(facts, axis=1).astype(np.float64)]
         blocks.append(self._history(rows.history_offsets, rows.history_items, rows.history_labels, target, own))
         if known is not None:
-            start = self._start[users]
-            offsets = np.concatenate([[0], np.cumsum(known - start)])
-            place = np.repeat(start - offsets[:-1], known - start) + np.arange(offsets[-1])
-            blocks.append(self._history(offsets, self._known_items[place], self._known_labels[place], target, own))
+            blocks.append(self._history(*self.known.entries(users, known), target, own))
         return np.concatenate(blocks, axis=1)
 
     def _history(
         self, offsets: IntArray, items: IntArray, labels: IntArray, target: IntArray, fold: IntArray
     ) -> FloatArray:
         """(R, 11) what earlier items say about the target, means shrunken towards 0."""
-        content, rows, length = self._content, len(target), np.diff(offsets)
+        content, rows, length = self.content, len(target), np.diff(offsets)
         owner = np.repeat(np.arange(rows), length)
-        effect = self._effect[fold[owner], items]
+        effect = self.effect[fold[owner], items]
         residual = labels - probability(effect)
         recent = 0.9 ** np.minimum(offsets[1:][owner] - 1 - np.arange(len(owner)), 300)
         alike = np.einsum("eg,eg->e", content.genres[items], content.genres[target][owner])
@@ -135,15 +115,58 @@ class StackerFeatures:
         return np.stack(columns, axis=1)
 
 
-def boosted_logits(
-    config: StackerConfig, features: FloatArray, labels: IntArray, later: list[FloatArray], seed: int
-) -> list[FloatArray]:
-    """(R,) logits of each array in `later` by a booster fitted on `features`; equal inputs give equal logits.
+class StackerFeatures:
+    """Features of train rows and of later ones, under item effects that are fitted here.
 
     Args:
-        features: (N, F).
-        labels: (N,) 0 or 1.
-        later: arrays (R, F).
+        labelled: histories carry dislikes; else the user's train labels are read as a second history.
+    """
+
+    def __init__(
+        self,
+        config: StackerConfig,
+        bias: BiasConfig,
+        train: TimedExamples,
+        content: ItemContent,
+        sizes: Sizes,
+        labelled: bool,
+        generator: np.random.Generator,
+    ) -> None:
+        self._config, self._train, self._draw = config, train, generator
+        rows = train.rows
+        users = np.unique(rows.user_idx)
+        fold = np.full(sizes.users + 1, config.folds)
+        fold[users] = generator.permutation(np.arange(len(users)) % config.folds)
+        effects, counts = [], []
+        for held_out in range(config.folds + 1):  # the last one holds nobody out
+            kept = fold[rows.user_idx] != held_out
+            model = fit_bias(bias, rows.user_idx[kept], rows.item_idx[kept], rows.label[kept], content, sizes)
+            effects.append(model.item)
+            counts.append(np.bincount(rows.item_idx[kept], minlength=sizes.items + 1))
+        known = KnownLabels.of(train, sizes.users)
+        self.tables = StackerTables(content, labelled, fold, np.stack(effects), np.stack(counts), known)
+
+    def train(self) -> tuple[FloatArray, IntArray]:
+        """(N, F) features and (N,) labels of the train rows, N = replicas * R (R under labelled histories)."""
+        rows, parts = self._train.rows, []
+        if self.tables.labelled:
+            return self.tables.features(rows, None, held_out=True), rows.label
+        for _ in range(self._config.replicas):
+            known = draw_known(self._train, self.tables.known, self._config.unknown_users, self._draw)
+            parts.append(self.tables.features(rows, known, held_out=True))
+        return np.concatenate(parts), np.tile(rows.label, self._config.replicas)
+
+    def later(self, rows: Examples) -> FloatArray:
+        """(R, F) features of rows after the train split, which know all train labels of their user."""
+        return self.tables.later(rows)
+
+
+def fit_booster(
+    config: StackerConfig, features: FloatArray, labels: IntArray, seed: int
+) -> HistGradientBoostingClassifier:
+    """The booster of `features` (N, F) and `labels` (N,); equal inputs give equal trees.
+
+    Args:
         seed: draws the features that each split may use.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -158,5 +181,12 @@ def boosted_logits(
         early_stopping=False,
         random_state=seed % 2**32,
     )
-    booster.fit(features, labels)
+    return booster.fit(features, labels)
+
+
+def boosted_logits(
+    config: StackerConfig, features: FloatArray, labels: IntArray, later: list[FloatArray], seed: int
+) -> list[FloatArray]:
+    """(R,) logits of each array (R, F) in `later` by the booster of `features` and `labels`."""
+    booster = fit_booster(config, features, labels, seed)
     return [np.asarray(booster.decision_function(part), np.float64) for part in later]

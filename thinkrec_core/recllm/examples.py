@@ -46,7 +46,7 @@ class ExampleFactory:
         signals: inputs of the soft tokens.
         answers: token ids of Yes and No.
         samples: the split's samples.
-        with_prior: use the encoder's logit as prior; else every prior is 0.
+        with_prior: add the samples' prior; else every prior is 0.
         max_answer_tokens: bound of a reasoning answer.
     """
 
@@ -62,7 +62,7 @@ class ExampleFactory:
         self.samples, self.answers = samples, answers
         self._prompts, self._signals, self._limit = prompts, signals, max_answer_tokens
         self._scalars = signals.scalars(samples)
-        self._prior = samples.encoder_logit if with_prior else np.zeros(len(samples))
+        self._prior = samples.prior if with_prior else np.zeros(len(samples))
 
     def make(self, row: int, prompt: PromptKind, trace: str | None = None) -> Example:
         """The example of sample `row`; with a `trace` its answer is the verdict and the reflection."""

@@ -29,9 +29,16 @@ class Samples:
     """(sum of lengths,)."""
     encoder_logit: FloatArray
     """(R,) score of the CF encoder; out of fold on train rows."""
+    prior_logit: FloatArray | None = None
+    """(R,) score of the prior where it is another method than the encoder; out of fold on train rows."""
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def prior(self) -> FloatArray:
+        """(R,) what the LLM's logit is added to, where training has a prior."""
+        return self.encoder_logit if self.prior_logit is None else self.prior_logit
 
     def history(self, row: int, last: int) -> tuple[list[int], list[int]]:
         """The newest `last` history items of `row` and their labels, oldest first."""

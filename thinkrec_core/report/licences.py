@@ -47,9 +47,10 @@ def limits(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str
         found.append(
             "The student has 135 million parameters; the paper's has 8 billion. Its explanations read so, too."
         )
-    if config["training"]["prior"] == "encoder":
+    if (prior := config["training"]["prior"]) != "none":
+        method = {"encoder": "the CF encoder", "bias": "the bias model", "stacker": "the stacker"}[prior]
         found.append(
-            "The headline score adds the LLM's logit to that of the CF encoder; the rungs named “LLM score” are the"
+            f"The headline score adds the LLM's logit to that of {method}; the rungs named “LLM score” are the"
             " LLM's logit alone, the score of the paper."
         )
     return found
