@@ -13,6 +13,7 @@ import typer
 
 from flows import (
     cli_artifacts,
+    cli_batch,
     cli_bundle,
     cli_compare,
     cli_data,
@@ -210,6 +211,7 @@ cli_ladder.register(app)
 cli_compare.register(app)
 cli_explanations.register(app)
 cli_recommend.register(app)
+cli_batch.register(app)
 cli_serve.register(app)
 cli_tune.register(app)
 cli_doctor.register(app)

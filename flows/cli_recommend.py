@@ -20,7 +20,6 @@ Candidates = Annotated[int, typer.Option(min=1, help="Items that the encoder cho
 Explain = Annotated[bool, typer.Option("--explain", help="Say why, in the model's words.")]
 Item = Annotated[str, typer.Option("--item", "-i", help="Raw id of an item.")]
 File = Annotated[Path, typer.Argument(help="Parquet or CSV with user_id and item_id.")]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of Parquet parts; a rerun goes on in it.")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")]
 
 
@@ -29,7 +28,6 @@ def register(app: typer.Typer) -> None:
     app.command("recommend")(recommend_command)
     app.command("explain")(explain_command)
     app.command("score")(score_command)
-    app.command("batch")(batch_command)
 
 
 def recommend_command(
@@ -45,7 +43,7 @@ def recommend_command(
     from flows.output import Output
 
     output = Output(as_json)
-    recommender = _loaded(bundle, output)
+    recommender = loaded(bundle, output)
     reader = _reader(recommender, user, liked)
     found = recommender.recommend(reader, top_k, candidates)
     if explain:
@@ -68,7 +66,7 @@ def explain_command(
     from flows.output import Output
 
     output = Output(as_json)
-    recommender = _loaded(bundle, output)
+    recommender = loaded(bundle, output)
     reader, target = _reader(recommender, user, liked), recommender.item(item)
     scored = recommender.score(reader, np.array([target]))
     score = float(scored.final[0])
@@ -104,34 +102,14 @@ def score_command(file: File, out: OutFile, bundle: BundleName = None, as_json: 
     from tasks.score_file import score_file
 
     output = Output(as_json)
-    recommender = _loaded(bundle, output)
+    recommender = loaded(bundle, output)
     rows = score_file(recommender, file, out)
     output.say(f"{rows:,} scores are in {out}")
     output.result({"bundle": recommender.bundle.run, "rows": rows, "out": str(out)})
 
 
-def batch_command(
-    out: OutFolder,
-    bundle: BundleName = None,
-    top_k: TopK = 10,
-    candidates: Candidates = 200,
-    as_json: Json = False,
-) -> None:
-    """Write top-k lists of all users as Parquet; what a stopped run has finished is kept."""
-    from flows.output import Output
-    from tasks.batch_lists import write_lists
-
-    output = Output(as_json)
-    recommender = _loaded(bundle, output)
-    with output.view.progress("users", len(recommender.user_ids)) as advance:
-        found = write_lists(recommender, out, top_k, candidates, lambda done: advance(completed=done))
-    output.say(
-        f"{found['rows']:,} rows of {found['users']:,} users are in {out} ({found['found_done']:,} were done before)"
-    )
-    output.result({"bundle": recommender.bundle.run, "out": str(out), **found})
-
-
-def _loaded(bundle: str | None, output: Any) -> Recommender:
+def loaded(bundle: str | None, output: Any) -> Recommender:
+    """The recommender of the bundle that was named, in this process."""
     from flows.cli_bundle import find_bundle
 
     found = find_bundle(bundle)

@@ -5,29 +5,22 @@ Experts are independent of each other, so a Prefect task runner may train them a
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.run import Run
+from flows.task_runners import running
 from storage.rec_data import trained_clusters, users_digest
 from storage.store import ArtifactRef
 from tasks.choose_experts import Candidate, choose_experts
 from tasks.cluster_users import cluster_users
 from tasks.stage import StageResult
 from tasks.train_llm import train_expert
-from thinkrec_core.config.experts import ParallelConfig
-from thinkrec_core.errors import ConfigError, PlatformError
-
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
-"""Nothing is reported to anybody, and a busy machine may take its time."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ def _call_all(run: Run, calls: list[dict[str, Any]]) -> list[ArtifactRef]:
     here = parallel.runner == "threads"
     sharers = 1 if parallel.address else min(parallel.workers, len(calls))
     context = replace(run.context, stop=stop if here else None, sharers=sharers)
-    with _runner(parallel) as runner:
+    with running(parallel, "experts.parallel.runner") as runner:
         futures = [
             runner.submit(train_expert.with_options(name=call["label"]), {"context": context, **call}) for call in calls
         ]
@@ -126,45 +119,3 @@ def _result(run: Run, label: str, state: State[Any]) -> ArtifactRef:
         run.context.results[label] = StageResult("cached" if cached else "ran", seconds, ref)
         run.context.view.say(f"  {label:<18} " + ("cached" if cached else f"done in {seconds:.1f} s"))
     return ref
-
-
-@contextlib.contextmanager
-def _runner(config: ParallelConfig) -> Iterator[TaskRunner[Any]]:
-    """The running task runner of `config`.
-
-    Raises:
-        ConfigError: its package is not installed.
-        PlatformError: it does not start.
-    """
-    runner: TaskRunner[Any]
-    try:
-        if config.runner == "ray":
-            for name, value in RAY.items():
-                os.environ.setdefault(name, value)
-            from prefect_ray.task_runners import RayTaskRunner
-
-            local: dict[str, Any] = {"num_cpus": config.workers, "include_dashboard": False, "log_to_driver": False}
-            local["_node_ip_address"] = "127.0.0.1"
-            runner = RayTaskRunner(config.address, {} if config.address else local)
-        elif config.runner == "dask":
-            from prefect_dask.task_runners import DaskTaskRunner
-
-            one = {"n_workers": config.workers, "threads_per_worker": 1, "dashboard_address": ":0"}
-            runner = DaskTaskRunner(address=config.address) if config.address else DaskTaskRunner(cluster_kwargs=one)
-        else:
-            runner = ThreadPoolTaskRunner(max_workers=config.workers)
-    except ImportError:
-        raise ConfigError(
-            f"experts.parallel.runner is {config.runner}, which is not installed",
-            f"prefect-{config.runner}",
-            f"pip install 'thinkrec[{config.runner}]'",
-        ) from None
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(runner)
-        except Exception as error:  # Ray and Dask raise plain ones
-            where = f" at {config.address}" if config.address else ""
-            raise PlatformError(
-                f"{config.runner}{where} does not start ({error})", next_step="look at its logs"
-            ) from None
-        yield runner
