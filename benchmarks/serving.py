@@ -27,6 +27,8 @@ import httpx
 import numpy as np
 import uvicorn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks.serving_bundle import with_experts
 from flows.cli_bundle import locate_bundle
 from storage.bundle import open_bundle
@@ -105,7 +107,8 @@ async def batches(bundle: Path, rounds: int) -> tuple[list[list[float]], list[li
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/score"
         async with httpx.AsyncClient(timeout=120) as client:
             for number in range(rounds + 1):
-                for name, worker in workers.items():
+                turn = list(workers.items())
+                for name, worker in turn if number % 2 else turn[::-1]:
                     engine.worker = worker
                     item = engine.recommender.item_ids[1 + number]
                     asked = (timed(client, url, {"user_id": user, "item_id": item}) for user in users)

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli_bundle import BundleName
 from flows.options import Json
+from thinkrec_core.errors import DataError
 
 if TYPE_CHECKING:
     from tasks.recommender import Reader, Recommender
@@ -123,7 +124,10 @@ def _reader(recommender: Recommender, user: str | None, liked: str | None) -> Re
     if (user is None) == (liked is None):
         raise typer.BadParameter("name either --user ID or --liked TITLES")
     if user is not None:
-        return recommender.user(user)
+        try:
+            return recommender.user(user)
+        except DataError as error:
+            raise DataError(error.found, error.expected, "use --liked TITLES for somebody new") from None
     titles = [title for title in (liked or "").split(";") if title.strip()]
     if not titles:
         raise typer.BadParameter("--liked names no title")

@@ -130,9 +130,7 @@ class Recommender:
         """
         index = self._users.get(raw)
         if index is None:
-            raise DataError(
-                f"user {raw!r} is not in the bundle", f"one of {len(self._users)} users", "use --liked TITLES"
-            )
+            raise DataError(f"user {raw!r} is not in the bundle", f"one of {len(self._users)} users")
         part = slice(int(self._offsets[index - 1]), int(self._offsets[index]))
         return Reader(index, tuple(self._history[part].tolist()), tuple(self._labels[part].tolist()), raw)
 

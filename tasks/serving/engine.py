@@ -18,7 +18,7 @@ from tasks.serving.map import user_map
 from tasks.serving.metrics import Metrics
 from tasks.serving.schemas import Pair, Person, Wanted
 from tasks.serving.worker import Job, Worker
-from thinkrec_core.errors import ThinkRecError
+from thinkrec_core.errors import DataError, ThinkRecError
 
 logger = logging.getLogger("thinkrec.serving")
 SHOWN_HISTORY = 100
@@ -90,7 +90,7 @@ class Engine:
             found = recommender.recommend(reader, wanted.top_k, wanted.candidates)
             return {"bundle": recommender.bundle.run, **recommender.route(reader), "recommendations": found}
 
-        return Job(run, wanted.candidates)
+        return Job(run, wanted.candidates, "list")
 
     def explain(self, pair: Pair, told: Callable[[dict[str, Any]], None]) -> Job[None]:
         """Work that tells the score first, then the text as it grows, then whether it is grounded."""
@@ -113,7 +113,7 @@ class Engine:
             text = recommender.explain(reader, item, score, lambda so_far: told({"text": so_far}))
             told({"text": text, "ungrounded": recommender.ungrounded(reader, item, text), "done": True})
 
-        return Job(run, 8)
+        return Job(run, 1, "text")
 
     def profile(self, person: Person) -> Job[dict[str, Any]]:
         """Work that gives history, route and place on the map."""
@@ -132,7 +132,7 @@ class Engine:
                 "position": tuple(place) if place is not None and np.isfinite(place).all() else None,
             }
 
-        return Job(run, 0)
+        return Job(run, 1, "look")
 
     def users(self, typed: str) -> list[str]:
         """User ids that contain `typed`, those that begin so first."""
@@ -189,7 +189,10 @@ def read(recommender: Recommender, person: Person) -> Reader:
     """
     if person.liked is not None:
         return recommender.stranger(person.liked)
-    reader = recommender.user(str(person.user_id))
+    try:
+        reader = recommender.user(str(person.user_id))
+    except DataError as error:
+        raise DataError(error.found, error.expected, 'send "liked": [titles] for somebody new') from None
     if person.history is None:
         return reader
     items = tuple(recommender.item(rated.item_id) for rated in person.history)

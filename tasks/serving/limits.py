@@ -20,6 +20,11 @@ class Limits:
     batch_rows: int = 32
     """Rows of /score of several requests that are scored together."""
     gather_seconds: float = 0.002
-    """How long the first of them waits for others."""
+    """How long the first of them waits for others, at least."""
+    gather_share: float = 0.03
+    """And at least this part of the time that scoring it takes: requests of the same moment do not arrive at once, and one that
+    misses the batch waits for all of it."""
+    gather_most: float = 0.05
+    """But no longer than this."""
     drain_seconds: int = 10
     """At a shutdown, how long what was accepted may still take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -50,8 +51,16 @@ def serve(
             server_header=False,
             ws="none",
         )
+        server = uvicorn.Server(config)
+
+        def asked_to_end(number: int, frame: object) -> None:
+            server.should_exit = True
+
+        # uvicorn handles signals itself and, when it has ended, raises them again for whoever was there before: nobody dies of it.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, asked_to_end)
         started(f"http://127.0.0.1:{listener.getsockname()[1]}", engine.recommender.bundle.run)
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _listener(port: int) -> socket.socket:
@@ -60,6 +69,7 @@ def _listener(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # who calls as soon as the URL is told waits, and is not turned away
     except OSError as error:
         listener.close()
         raise PlatformError(

@@ -17,10 +17,9 @@ from typing import Any, Generic, TypeVar
 
 from tasks.serving.limits import Limits
 from tasks.serving.metrics import Metrics
+from tasks.serving.pace import Pace
 
 T = TypeVar("T")
-LEARNING = 0.2
-"""Weight of the newest batch in the estimate of seconds per row."""
 
 
 class Refused(Exception):
@@ -44,10 +43,13 @@ class Job(Generic[T]):
     run: Callable[[], T] | None
     """None for rows to score."""
     rows: int
-    """What it costs, in scored rows."""
+    """What it costs, in rows of its kind."""
+    kind: str = "score"
+    """Work of one kind costs the same per row; candidates of a list cost less than rows of many users."""
     scored: list[Any] = field(default_factory=list)
     """Pairs to score."""
-    until: float = 0.0
+    estimate: float = 0.0
+    """Seconds, as known when it was accepted."""
     future: Future[T] = field(default_factory=Future)
 
 
@@ -60,10 +62,12 @@ class Worker:
 
     def __init__(self, score: Callable[[list[Any]], list[Any]], limits: Limits, metrics: Metrics) -> None:
         self._score, self._limits, self._metrics = score, limits, metrics
+        self.pace = Pace()
         self._queue: queue.Queue[Job[Any] | None] = queue.Queue()
         self._lock = threading.Lock()
-        self._waiting = self._rows = 0
-        self._per_row = 0.0
+        self._waiting, self._estimates = 0, 0.0
+        self._running: tuple[float, float] | None = None
+        """When the work that runs was begun, and its estimate."""
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="thinkrec-worker", daemon=True)
         self._thread.start()
@@ -80,19 +84,17 @@ class Worker:
             Refused: the queue is full, the work before it takes too long, or the server stops.
         """
         with self._lock:
-            ahead = self._rows * self._per_row
+            ahead, job.estimate = self._ahead(), self.pace.seconds(job.kind, job.rows)
+            late = ahead + job.estimate - self._limits.seconds
             if self._closed:
                 raise self._refused(503, "the server stops", 5)
             if self._waiting >= self._limits.queue:
                 raise self._refused(429, "the queue is full", ahead)
-            if self._waiting and ahead + job.rows * self._per_row > self._limits.seconds:
-                raise self._refused(
-                    429, "the queue is too long", ahead + job.rows * self._per_row - self._limits.seconds
-                )
+            if self._waiting and late > 0:
+                raise self._refused(429, "the queue is too long", late)
             self._waiting += 1
-            self._rows += job.rows
+            self._estimates += job.estimate
             self._metrics.waiting.set(self._waiting)
-        job.until = time.monotonic() + self._limits.seconds
         job.future.add_done_callback(lambda done: self._left(job))
         self._queue.put(job)
         return job.future
@@ -108,10 +110,17 @@ class Worker:
         self._metrics.refused.labels(limit).inc()
         return Refused(status, limit, seconds)
 
+    def _ahead(self) -> float:
+        """Seconds of accepted work that is still to be done."""
+        if self._running is None:
+            return self._estimates
+        started, estimate = self._running
+        return max(0.0, self._estimates - min(estimate, time.monotonic() - started))
+
     def _left(self, job: Job[Any]) -> None:
         with self._lock:
             self._waiting -= 1
-            self._rows -= job.rows
+            self._estimates = self._estimates - job.estimate if self._waiting else 0.0
             self._metrics.waiting.set(self._waiting)
 
     def _work(self) -> None:
@@ -122,9 +131,9 @@ class Worker:
             if job is None:
                 return
             if job.run is not None:
-                self._start([job], lambda one=job: one.run())  # type: ignore[misc]
+                self._run(job, job.run)
                 continue
-            jobs, rows, until = [job], job.rows, time.monotonic() + self._limits.gather_seconds
+            jobs, rows, until = [job], job.rows, time.monotonic() + self._gathering(job.rows)
             while rows < self._limits.batch_rows:
                 try:
                     held = self._queue.get(timeout=max(0.0, until - time.monotonic()))
@@ -140,20 +149,25 @@ class Worker:
                 held = None
             self._score_together(jobs)
 
+    def _gathering(self, rows: int) -> float:
+        limits = self._limits
+        return max(
+            limits.gather_seconds, min(limits.gather_most, limits.gather_share * self.pace.seconds("score", rows))
+        )
+
     def _score_together(self, jobs: list[Job[Any]]) -> None:
         live = self._live(jobs)
         pairs = [pair for job in live for pair in job.scored]
         if not pairs:
             return
         self._metrics.batch_rows.observe(len(pairs))
-        started = time.monotonic()
         try:
-            results = self._score(pairs)
+            results, seconds = self._timed(live, lambda: self._score(pairs))
         except BaseException as error:
             for job in live:
                 job.future.set_exception(error)
             return
-        self._learn(len(pairs), time.monotonic() - started)
+        self._learn("score", sum(not isinstance(each, Exception) for each in results), seconds)
         for job in live:
             own, results = results[: len(job.scored)], results[len(job.scored) :]
             failed = next((each for each in own if isinstance(each, Exception)), None)
@@ -162,22 +176,33 @@ class Worker:
             else:
                 job.future.set_result(own)
 
-    def _start(self, jobs: list[Job[Any]], run: Callable[[], Any]) -> None:
-        for job in self._live(jobs):
-            started = time.monotonic()
-            try:
-                found = run()
-            except BaseException as error:
-                job.future.set_exception(error)
-            else:
-                self._learn(job.rows, time.monotonic() - started)
-                job.future.set_result(found)
+    def _run(self, job: Job[Any], run: Callable[[], Any]) -> None:
+        if not self._live([job]):
+            return
+        try:
+            found, seconds = self._timed([job], run)
+        except BaseException as error:
+            job.future.set_exception(error)
+        else:
+            self._learn(job.kind, job.rows, seconds)
+            job.future.set_result(found)
+
+    def _timed(self, jobs: list[Job[Any]], run: Callable[[], T]) -> tuple[T, float]:
+        """What `run` gives, and the seconds that it took."""
+        started = time.monotonic()
+        with self._lock:
+            self._running = started, sum(job.estimate for job in jobs)
+        try:
+            return run(), time.monotonic() - started
+        finally:
+            with self._lock:
+                self._running = None
+
+    def _learn(self, kind: str, rows: int, seconds: float) -> None:
+        if rows:
+            with self._lock:
+                self.pace.learn(kind, rows, seconds)
 
     def _live(self, jobs: list[Job[Any]]) -> list[Job[Any]]:
         """Those that somebody still waits for; from here on they cannot be cancelled."""
         return [job for job in jobs if job.future.set_running_or_notify_cancel()]
-
-    def _learn(self, rows: int, seconds: float) -> None:
-        if rows:
-            with self._lock:
-                self._per_row += (LEARNING if self._per_row else 1.0) * (seconds / rows - self._per_row)

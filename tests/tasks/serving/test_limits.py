@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from tasks.serving.app import create_app
 from tasks.serving.engine import Engine
 from tasks.serving.limits import Limits
 from tasks.serving.metrics import Metrics
-from tasks.serving.worker import Job
+from tasks.serving.schemas import Pair
+from tasks.serving.worker import Job, Refused
+from thinkrec_core.errors import ThinkRecError
 
 TOKEN = "s3cret-of-the-test"
 ROW = {"user_id": "1", "item_id": "3"}
@@ -132,12 +135,36 @@ def test_work_that_would_surely_be_late_is_refused_at_once(bundle: Path) -> None
     engine = Engine(lambda: bundle, Limits(seconds=5.0), Metrics())
     free = threading.Event()
     with TestClient(create_app(engine), base_url="http://127.0.0.1") as client:
-        engine.worker._per_row = 0.1  # as a slow machine has measured it
+        engine.worker.pace.per_row.update(score=0.1, list=0.1)  # as a slow machine has measured it
         held = engine.worker.submit(Job(lambda: free.wait(20), 40))
         told = client.post("/recommend", json={"user_id": "1", "candidates": 20})
         assert (told.status_code, told.headers["retry-after"]) == (429, "1")
         free.set()
         held.result(20)
+
+
+def test_nobody_is_refused_on_a_guess(bundle: Path) -> None:
+    engine = Engine(lambda: bundle, Limits(seconds=5.0), Metrics())
+    free = threading.Event()
+    engine.worker.submit(Job(lambda: time.sleep(0.3), 1, "cold")).result(20)
+    assert engine.worker.pace.seconds("cold", 1000) == 0  # the first one of a kind says nothing of the next
+    engine.worker.submit(Job(lambda: time.sleep(0.02), 1, "cold")).result(20)
+    held = engine.worker.submit(Job(lambda: free.wait(20), 1, "cold"))
+    with TestClient(create_app(engine), base_url="http://127.0.0.1") as client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post, "/recommend", json={"user_id": "1", "candidates": 1000})
+        with pytest.raises(Refused, match="the queue is too long"):  # of what it knows, it is sure
+            engine.worker.submit(Job(lambda: None, 1000, "cold"))
+        free.set()
+        assert asked.result().status_code == 200
+        held.result(20)
+
+
+def test_wrong_rows_do_not_make_the_others_look_cheap(engine: Engine) -> None:
+    before = dict(engine.worker.pace.per_row)
+    for _ in range(5):
+        with pytest.raises(ThinkRecError):
+            engine.worker.submit(engine.score([Pair(user_id="nobody", item_id="3")])).result(20)
+    assert engine.worker.pace.per_row == before
 
 
 @pytest.mark.parametrize("path", ["/score", "/recommend", "/explain"])
