@@ -1,13 +1,13 @@
 """Killed with -9 anywhere and run again, a run ends with the artifacts of an undisturbed one and computes nothing twice.
 
-    python benchmarks/kill_anywhere.py [--points N] [--times 20] [--flow 10] [--ranks 6] [--short]
+    python benchmarks/kill_anywhere.py [--points 80] [--times 20] [--flow 10] [--ranks 6] [--short]
 
-Every named crash point that an undisturbed run of the preset `kill` passes (storage/crash_points.py) is one try: before, within
-and after each publication, inside each stage, in the run's own process and in the training worker; most as plain task functions,
-`--flow` of them through `thinkrec run` with Prefect and MLflow; `--ranks` points in ranks of a training with two of them;
-`--times` kills of a random process of the run at a random time, from an empty store. The run is started again at once. Then
-all artifacts must be there, whole, with the digests of the undisturbed run; whatever had been published must have been read and
-not computed; and neither drafts nor processes may be left.
+Each try kills one run at one place: `--points` of the named crash points that an undisturbed run of the preset `kill` passes
+(storage/crash_points.py; about 118), those right before and after each publication and others evenly, in the run's own process
+and in the training worker, as plain task functions; `--flow` of them through `thinkrec run` with Prefect and MLflow; `--ranks`
+points in ranks of a training with two of them; `--times` kills of a random process of the run at a random time, from an empty
+store. The run is started again at once. Then all artifacts must be there, whole, with the digests of the undisturbed run;
+whatever had been published must have been read and not computed; and neither drafts nor processes may be left.
 
 `--short` kills the stages that need no language model. Keys: points, unequal, recomputed.
 """
@@ -50,6 +50,8 @@ RANK_POINTS = (
     "general/worker.opened@1",
     "general/projector.finished@1",
 )
+PUBLICATION = ("publish.sealed", "publish.renamed")
+"""Ends of the names of the points right before and after an artifact appears: all of them are tried first."""
 ORPHAN_SECONDS = 10.0
 Start = Callable[..., Attempt]
 Published = dict[tuple[str, str], str]
@@ -73,7 +75,7 @@ class Bench:
 
     def __init__(self, folder: Path, overrides: dict[str, Any], short: bool) -> None:
         self.folder, self.overrides, self.short = folder, overrides, short
-        self.verdict = Verdict()
+        self.verdict, self.began = Verdict(), time.monotonic()
 
     def calm(
         self, name: str, overrides: dict[str, Any], start_from: Path | None = None
@@ -135,14 +137,15 @@ class Bench:
             found.recomputed += [f"{name}: {stage}" for stage, _ in sorted(kept & ran)]
         left = [path.name for path in (root / "building").iterdir()] + _orphans(root)
         found.unequal += [f"{name}: left {each}" for each in left]
-        print(f"{found.points:4} {name:<44} {len(kept):2} kept  {found.line()}", file=sys.stderr, flush=True)
+        seconds = time.monotonic() - self.began
+        print(f"{seconds:5.0f} s  {name:<40} {len(kept):2} kept  {found.line()}", file=sys.stderr, flush=True)
         shutil.rmtree(root)
 
 
 def main() -> None:
     """Kill at points, in ranks, through the flow, and at random times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, default=1000, help="at most so many points, spread evenly")
+    parser.add_argument("--points", type=int, default=80, help="of about 118; those around publications, others evenly")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--flow", type=int, default=10)
     parser.add_argument("--ranks", type=int, default=len(RANK_POINTS))
@@ -163,14 +166,14 @@ def run_all(bench: Bench, given: argparse.Namespace) -> None:
     """All tries that the command line asked for."""
     calm, passed, seconds = bench.calm("calm", bench.overrides)
     print(f"undisturbed: {seconds:.1f} s, {len(set(passed))} different points", file=sys.stderr)
-    for point in _spread(points_of(passed), given.points):
+    for point in chosen(points_of(passed), given.points):
         bench.at_point(calm, point, bench.plain, bench.overrides)
     draw = random.Random(7)
     for _ in range(given.times):
         bench.at_time(calm, 0.95 * seconds, draw, bench.overrides)
     if bench.short:
         return
-    for point in _spread(points_of(passed), given.flow):
+    for point in chosen(points_of(passed), given.flow):
         bench.at_point(calm, point, flow, bench.overrides)
     if given.ranks:
         overrides = {**bench.overrides, **RANKS}
@@ -188,6 +191,16 @@ def points_of(passed: list[str]) -> list[str]:
         if counts[name] > 2:
             points.append(f"{name}*2")
     return points
+
+
+def chosen(points: list[str], count: int) -> list[str]:
+    """`count` of `points` in their order: those around publications, and others spread evenly."""
+    around = [point for point in points if point.endswith(PUBLICATION)]
+    if count <= len(around):
+        return _spread(points, count)
+    others = [point for point in points if point not in around]
+    kept = {*around, *_spread(others, count - len(around))}
+    return [point for point in points if point in kept]
 
 
 def _spread(points: list[str], count: int) -> list[str]:

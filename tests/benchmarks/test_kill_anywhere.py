@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kill_anywhere import points_of
+from benchmarks.kill_anywhere import chosen, points_of
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_anywhere.py"
 FORGETFUL = """
@@ -63,3 +63,10 @@ def test_a_stage_that_differs_from_run_to_run_is_found_out() -> None:
 
 def test_a_point_that_is_passed_often_is_tried_twice() -> None:
     assert points_of(["a/x", "b/y", "b/y", "b/y", "a/x"]) == ["a/x", "b/y", "b/y*2"]
+
+
+def test_few_points_are_spread_and_more_begin_with_those_around_publications() -> None:
+    points = ["a/x", "a/publish.sealed", "a/publish.renamed", "b/x", "b/y"]
+    assert chosen(points, 2) == ["a/publish.sealed", "b/x"]
+    assert chosen(points, 3) == ["a/publish.sealed", "a/publish.renamed", "b/x"]
+    assert chosen(points, 9) == points

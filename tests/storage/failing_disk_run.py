@@ -3,8 +3,8 @@
     LD_PRELOAD=LIBRARY FAILING_DISK_STATE=FILE FAILING_DISK_LOG=FILE \\
         python -m failing_disk_run LIBRARY FOLDER STAGE TRIES WORKER CODE ...
 
-Changes are counted over the run and its worker together. TRIES of them are tried for each code, spread evenly; 0 tries
-every one, but of those of the catalog, hundreds behind the run, the first and the last.
+Changes are counted over the run and its worker together. TRIES of them are tried, spread evenly, and the codes in turn; 0 tries
+every one, but of those of the catalog, behind the run, the first and the last.
 WORKER is `real`, or `forked`: a fork of this process, which saves the imports. Prints one JSON line:
 {"writes": N, "tries": N, "told": [messages], "bad": [what went wrong]}.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -112,23 +113,23 @@ def main() -> None:
         assert run() == 0, log.read_text()
         arm("", 0)
         changes = changes_log.read_text().splitlines()
-        for code in sys.argv[6:]:
-            for at in chosen(changes, tries):
-                done += 1
-                forget()
-                arm(root, at, getattr(errno, code))
-                ended = run()
-                arm("", 0)
-                lines = log.read_text().splitlines()
-                if ended == TOLD and len(lines) == 1 and os.strerror(getattr(errno, code)) in lines[0]:
-                    told.add(lines[0])
-                elif ended or stage not in {name for name, _ in published(root)}:
-                    bad.append(f"{code} at {at}: exit code {ended}: {lines[-1:]}")
-                if run():
-                    bad.append(f"{code} at {at}: the rerun failed: {log.read_text()[-500:]}")
-                elif published(root) != expected:
-                    bad.append(f"{code} at {at}: the rerun differs")
-                bad += [f"{code} at {at}: left {path.name}" for path in (root / "building").iterdir()]
+        for at, code in zip(chosen(changes, tries), itertools.cycle(sys.argv[6:])):
+            done += 1
+            forget()
+            number, place = getattr(errno, code), f"{code} at {at}, {changes[at - 1]}"
+            arm(root, at, number)
+            ended = run()
+            arm("", 0)
+            lines = log.read_text().splitlines()
+            if ended == TOLD and len(lines) == 1 and os.strerror(number) in lines[0]:
+                told.add(lines[0])
+            elif ended or stage not in {name for name, _ in published(root)}:
+                bad.append(f"{place}: exit code {ended}: {lines[-1:]}")
+            if run():
+                bad.append(f"{place}: the rerun failed: {log.read_text()[-500:]}")
+            elif published(root) != expected:
+                bad.append(f"{place}: the rerun differs")
+            bad += [f"{place}: left {path.name}" for path in (root / "building").iterdir()]
     print(json.dumps({"writes": len(changes), "tries": done, "told": sorted(told), "bad": bad}))
 
 

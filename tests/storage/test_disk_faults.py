@@ -54,19 +54,19 @@ def test_every_failing_write_is_told_and_the_rerun_completes(
 
 
 LLM_CASES = [
-    # Every change of a training; the worker is a fork of the run, which saves ten seconds a try.
-    ("general", 0, "forked", ["ENOSPC"]),
-    ("general", 4, "real", ["EIO", "EROFS"]),
-    ("expert", 8, "forked", list(WORDS)),
-    ("evaluation", 0, "forked", list(WORDS)),
-    ("report", 0, "forked", list(WORDS)),
+    # Every change of the run that builds the stage; its worker is a fork of the run, which saves the imports.
+    ("general", 0, "forked"),
+    ("expert", 0, "forked"),
+    ("evaluation", 0, "forked"),
+    ("report", 0, "forked"),
+    ("general", 6, "real"),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "tries", "worker", "codes"), LLM_CASES)
+@pytest.mark.parametrize(("stage", "tries", "worker"), LLM_CASES)
 def test_a_refused_write_of_a_stage_with_the_language_model_is_told_and_the_rerun_completes(
-    library: Path, tmp_path: Path, stage: str, tries: int, worker: str, codes: list[str]
+    library: Path, tmp_path: Path, stage: str, tries: int, worker: str
 ) -> None:
     state = tmp_path / "state"
     state.write_bytes(bytes(8192))
@@ -79,12 +79,12 @@ def test_a_refused_write_of_a_stage_with_the_language_model_is_told_and_the_reru
         "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}",
     }
     command = [sys.executable, "-m", "failing_disk_run", str(library), str(tmp_path), stage, str(tries), worker]
-    done = subprocess.run([*command, *codes], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *WORDS], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["bad"] == []
-    assert result["tries"] >= len(codes) * (tries or 20)
-    assert {code for code in codes for message in result["told"] if WORDS[code] in message} == set(codes)
+    assert result["tries"] >= (tries or 60)
+    assert {code for code in WORDS for message in result["told"] if WORDS[code] in message} == set(WORDS)
 
 
 def test_the_number_is_found_in_the_words_of_other_libraries() -> None:
