@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -29,19 +30,19 @@ from tasks.worker.parameters import cast_frozen
 from tasks.worker.phases import PhasePlan, phases_of
 from tasks.worker.torch_engine import TorchEngine
 from thinkrec_core.config.training import EngineConfig, OptimisationConfig
-from thinkrec_core.errors import ThinkRecError
-from thinkrec_core.evaluation.auc import auc, uauc
-from thinkrec_core.evaluation.calibration import log_loss
+from thinkrec_core.errors import ThinkRecError, TrainingError
 from thinkrec_core.recllm.adapters import train_only
 from thinkrec_core.recllm.depth import can_split
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.objective import ObjectiveWeights
 from thinkrec_core.recllm.plan import BatchPlan
 from thinkrec_core.recllm.scoring import score_examples
-from thinkrec_core.recllm.selection import selection_score
+from thinkrec_core.recllm.selection import choose_weight, valid_figures
 from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
 
 VALIDATION_BATCH = 16
+LLM_WEIGHT = "llm_weight"
+"""Of a validation record: the factor on the LLM logit that was best on these rows."""
 HIDDEN = "hidden"
 """Below the folder of a phase: hidden states under the trained layers, gone when the phase has ended."""
 
@@ -91,12 +92,31 @@ def run_job(job: TrainingJob) -> None:
         "world_size": ranks,
     }
     if rank == 0:
+        if _chooses_weight(job):
+            report[LLM_WEIGHT] = _weight_at(job.scratch / EVENTS, phase.name, report["best_step"])
+            bench.settings["score"]["scale"] *= report[LLM_WEIGHT]
         bench.model.cpu()
         save_trained(job.output, bench.model.lm, bench.model.projector, bench.settings)  # type: ignore[arg-type]
         (job.output / "training.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
         _write_losses(job.scratch / EVENTS, job.output / "losses.jsonl")
         write_whole(job.scratch / FINISHED, "{}")
         reached(f"{job.stage}/worker.saved")
+
+
+def _chooses_weight(job: TrainingJob) -> bool:
+    """Experts keep the weight of the general adapter: one model answers for all users."""
+    return job.config.training.llm_weight == "valid" and job.kind == "general"
+
+
+def _weight_at(events: Path, phase: str, step: int) -> float:
+    """The weight of the LLM that validation chose at `step` of `phase`."""
+    for line in events.read_text().splitlines():
+        values = json.loads(line)
+        if "valid" in values and (values["phase"], values["step"]) == (phase, step):
+            return float(values["valid"][LLM_WEIGHT])
+    raise TrainingError(
+        f"no validation at step {step} of {phase} in {events}", next_step="remove its folder, run again"
+    )
 
 
 def device_and_dtype(wanted: str) -> tuple[torch.device, torch.dtype]:
@@ -173,13 +193,13 @@ def _run(
             cast_frozen(model, dtype)
         for module, flag in zip(model.modules(), mode, strict=True):
             module.training = flag
-        labels = [example.label for example in valid]
-        figures: dict[str, float | None] = {
-            "auc": auc(scores, labels),
-            "uauc": uauc([example.user for example in valid], scores, labels),
-            "log_loss": log_loss(scores, labels),
-        }
-        return figures | {"score": selection_score(figures, training.select_by)}
+        users, labels = [example.user for example in valid], [example.label for example in valid]
+        if not _chooses_weight(job):
+            return valid_figures(users, labels, scores, training.select_by)
+        prior = np.array([example.prior for example in valid])
+        weight = choose_weight(users, labels, prior, scores - prior, training.select_by)
+        figures = valid_figures(users, labels, prior + weight * (scores - prior), training.select_by)
+        return {**figures, LLM_WEIGHT: weight}
 
     def record(values: dict[str, Any]) -> None:
         if rank == 0:

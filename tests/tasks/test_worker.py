@@ -1,16 +1,19 @@
-"""The DeepSpeed worker as it is really started: resume after kill -9, plain PEFT adapters, what each phase may change.
+"""The training worker: resume after kill -9, the steps of DeepSpeed, plain PEFT adapters, what each phase may change.
 
-Start-up dominates, so the trainings that do not need each other run at the same time.
+Start-up dominates, so only the training that is killed and the one by DeepSpeed are processes. The other engines, and kills of a
+DeepSpeed training, are in test_worker_parity.py (slow).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from storage.language_model import ADAPTER, PROJECTOR, adapter_weights, load_bas
 from tasks.worker.build import fresh_projector
 from tasks.worker.checkpoints import LATEST
 from tasks.worker.job import EVENTS, FINISHED, TrainingJob
+from tasks.worker.train import run_job
 from tests.tiny_model import one_thread, write_tiny_model
 from tests.tiny_world import tiny_world, write_world
 from thinkrec_core.config.root import ThinkRecConfig
@@ -34,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS, LAST = 4, 2
 RATES = {"learning_rate": 5e-3, "min_learning_rate": 1e-3, "warmup_learning_rate": 1e-4, "warmup_steps": 3}
 SHORT = {**RATES, "steps": 6, "batch_size": 4, "validate_every": 3}
+RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 STEPS = 40
 """Of the training that is killed at its first checkpoint: far more than it can take before the signal arrives."""
 
@@ -87,8 +92,7 @@ class Runs:
     def start(self, job: TrainingJob) -> subprocess.Popen[bytes]:
         spec = job.scratch / "job.json"
         spec.write_text(job.model_dump_json())
-        ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-        env = {name: value for name, value in os.environ.items() if name not in ranks}
+        env = {name: value for name, value in os.environ.items() if name not in RANKS}
         with (job.scratch / "log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "tasks.worker.train", str(spec)], cwd=ROOT, env=env, stdout=log, stderr=log
@@ -118,32 +122,42 @@ def kill_at_first_checkpoint(child: subprocess.Popen[bytes], scratch: Path) -> N
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """All trainings of this module: `whole`, `broken` (killed, then run again), `staged`, `expert` (from `whole`), `text`,
-    and without DeepSpeed `plain` and `plain_broken` (killed, then run again)."""
+    """All trainings of this module: `whole`, `broken` (killed, then run again), `deepspeed` (as `whole`), `staged`, `expert` (from
+    `whole`) and `text`; only `deepspeed` is one."""
     made = Runs(tmp_path_factory.mktemp("worker"))
-    joint = config(made.model, schedule="joint", steps=STEPS, validate_every=10, accumulation=2)
+    torch_only = {"backend": "torch"}
+    long = {"schedule": "joint", "steps": STEPS, "validate_every": 10, "accumulation": 2}
+    joint = config(made.model, **long, engine=torch_only)
     whole, broken = made.job("whole", joint), made.job("broken", joint)
-    staged = made.job("staged", config(made.model, schedule="staged"))
-    torch_joint = config(
-        made.model, schedule="joint", steps=STEPS, validate_every=10, accumulation=2, engine={"backend": "torch"}
-    )
-    plain, plain_broken = made.job("plain", torch_joint), made.job("plain_broken", torch_joint)
-    text = made.job("text", config(made.model, schedule="text", engine={"backend": "torch"}))
-    first = [(made.start(job), job) for job in (whole, staged, plain, text)]
-    killed = made.start(plain_broken)
-    kill_at_first_checkpoint(killed, plain_broken.scratch)
-    assert not (plain_broken.scratch / "joint" / FINISHED).exists(), "killed too late to prove anything"
-    killed = made.start(broken)
-    kill_at_first_checkpoint(killed, broken.scratch)
-    assert not (broken.scratch / "joint" / FINISHED).exists(), "killed too late to prove anything"
-    for child, job in first:
-        finish(child, job)
+    deepspeed = made.job("deepspeed", config(made.model, **long))
+    staged = made.job("staged", config(made.model, schedule="staged", engine=torch_only))
+    text = made.job("text", config(made.model, schedule="text", llm_weight="valid", engine=torch_only))
     expert = made.job(
         "expert", joint, kind="expert", start_from=whole.output, clusters=made.inputs["clusters"], cluster=1
     )
-    for child, job in [(made.start(job), job) for job in (broken, plain_broken, expert)]:
-        finish(child, job)
+    beside = made.start(deepspeed)
+    killed = made.start(broken)
+    kill_at_first_checkpoint(killed, broken.scratch)
+    assert not (broken.scratch / "joint" / FINISHED).exists(), "killed too late to prove anything"
+    again = made.start(broken)
+    with in_this_process():
+        for job in (whole, staged, text, expert):
+            run_job(job)
+    finish(again, broken)
+    finish(beside, deepspeed)
     return made
+
+
+@contextlib.contextmanager
+def in_this_process() -> Iterator[None]:
+    """What a worker changes of its process is as before afterwards."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in RANKS:
+            patch.setenv(name, "0")  # and put back: the worker fills in what is missing
+            patch.delenv(name)
+        yield
+    torch.set_num_threads(threads)
 
 
 def lora_and_projector(folder: Path) -> dict[str, torch.Tensor]:
@@ -158,9 +172,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.mark.parametrize(("whole", "broken"), [("whole", "broken"), ("plain", "plain_broken")])
-def test_a_killed_training_ends_with_the_same_weights(runs: Runs, whole: str, broken: str) -> None:
-    ended, resumed = lora_and_projector(runs.output(whole)), lora_and_projector(runs.output(broken))
+def test_a_killed_training_ends_with_the_same_weights(runs: Runs) -> None:
+    ended, resumed = lora_and_projector(runs.output("whole")), lora_and_projector(runs.output("broken"))
     for name, value in ended.items():
         torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=0)
     assert same(ended, resumed)
@@ -168,7 +181,7 @@ def test_a_killed_training_ends_with_the_same_weights(runs: Runs, whole: str, br
 
 def test_plain_torch_takes_the_steps_of_deepspeed(runs: Runs) -> None:
     curves = [
-        [record["loss"] for record in events(runs.scratch(name)) if "loss" in record] for name in ("whole", "plain")
+        [record["loss"] for record in events(runs.scratch(name)) if "loss" in record] for name in ("deepspeed", "whole")
     ]
     assert len(curves[0]) == STEPS
     torch.testing.assert_close(torch.tensor(curves[1]), torch.tensor(curves[0]), atol=1e-5, rtol=0)
@@ -179,6 +192,16 @@ def test_a_text_training_has_no_projector_phase(runs: Runs) -> None:
     settings = json.loads((runs.output("text") / "recllm.json").read_text())
     fresh = fresh_projector(config(runs.model), settings["slot_input_size"], load_base(runs.model, torch.float32))
     assert same(load_file(runs.output("text") / PROJECTOR), dict(fresh.state_dict()))
+
+
+def test_the_weight_of_the_llm_is_that_of_the_best_validation(runs: Runs) -> None:
+    training = json.loads((runs.output("text") / "training.json").read_text())
+    records = {record["step"]: record["valid"] for record in events(runs.scratch("text")) if "valid" in record}
+    best = records[training["best_step"]]
+    assert best["score"] == training["best_score"] == max(record["score"] for record in records.values())
+    settings = json.loads((runs.output("text") / "recllm.json").read_text())
+    assert settings["score"]["scale"] == training["llm_weight"] == best["llm_weight"] > 0
+    assert len({record["llm_weight"] for record in records.values()}) > 1
 
 
 def test_a_killed_training_leaves_the_same_artifact(runs: Runs) -> None:

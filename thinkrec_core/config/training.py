@@ -106,6 +106,9 @@ class TrainingConfig(OptimisationConfig):
     """score = logit of this method (out of fold on train rows) + scaled LLM logit, in the loss as in the evaluation, so that
     the LLM learns what the prior cannot know. `bias` and `stacker` are the ladder's rungs of these names. `none`: the
     paper's score."""
+    llm_weight: Literal["fixed", "valid"] = "fixed"
+    """Factor on the LLM logit beside a prior. `fixed`: `llm.score_scale`, as in the loss. `valid`: fixed in the loss, and chosen
+    at each validation by `select_by`; the best one becomes part of the trained model's score."""
     select_by: Literal["auc", "uauc", "auc/4+uauc/3", "log_loss"] = "auc/4+uauc/3"
     """The valid score by which the best checkpoint is chosen; the published one is auc/4+uauc/3."""
     valid_rows: int = Field(200, ge=1)
@@ -116,6 +119,12 @@ class TrainingConfig(OptimisationConfig):
     def scored_prompt(self) -> Literal["text", "id"]:
         """The prompt that a trained model is scored on."""
         return "text" if self.schedule == "text" else "id"
+
+    @model_validator(mode="after")
+    def _a_chosen_weight_needs_a_prior(self) -> Self:
+        if self.llm_weight == "valid" and self.prior == "none":
+            raise ValueError("llm_weight valid and prior none; the weight is that of the LLM beside a prior")
+        return self
 
     @model_validator(mode="after")
     def _the_projector_sees_the_rows_of_the_adapter(self) -> Self:
