@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from storage.language_model import save_trained
 from storage.schemas import REFLECTIONS
@@ -148,9 +149,28 @@ def test_an_adapter_of_another_shape_is_told_in_one_line(make_job: MakeJob, tmp_
         open_workbench(make_job("expert", start_from=tmp_path / "first", cluster=0, llm=other))
 
 
-def test_a_users_mistake_ends_with_code_2_and_is_told(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = make_job()
+def without_weights(job: TrainingJob) -> None:
     (job.model / "model.safetensors").unlink()
+
+
+def with_a_nan_vector(job: TrainingJob) -> None:
+    tables = load_file(job.encoder / "vectors.safetensors")
+    tables["item_vectors"][3, 1] = np.nan
+    save_file(tables, job.encoder / "vectors.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "found"),
+    [
+        (without_weights, "ModelError", "base model folder {model}"),
+        (with_a_nan_vector, "DataError", "encoder item_vectors of index 3 is not finite"),
+    ],
+)
+def test_a_users_mistake_ends_with_code_2_and_is_told(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[TrainingJob], None], kind: str, found: str
+) -> None:
+    job = make_job()
+    spoil(job)
     spec = job.scratch / "job.json"
     spec.write_text(job.model_dump_json())
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
@@ -160,8 +180,8 @@ def test_a_users_mistake_ends_with_code_2_and_is_told(make_job: MakeJob, monkeyp
     monkeypatch.setattr("sys.argv", ["train", str(spec)])
     assert train.main() == 2
     told = json.loads((job.scratch / FAILURE).read_text())
-    assert told["type"] == "ModelError"
+    assert told["type"] == kind
     message = str(ThinkRecError(*told["args"]))
-    assert f"base model folder {job.model}" in message
+    assert found.format(model=job.model) in message
     assert "\n" not in message
     assert not job.output.exists()

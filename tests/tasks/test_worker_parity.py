@@ -15,10 +15,11 @@ import torch
 
 from tasks.train_llm import _command, _env
 from tasks.worker.checkpoints import LATEST
-from tasks.worker.job import EVENTS, TrainingJob
+from tasks.worker.job import EVENTS, FAILURE, TrainingJob
 from tests.tasks.test_worker import ROOT, Runs, config, events, finish, lora_and_projector, same
 from tests.tiny_model import one_thread
 from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.errors import TrainingError
 
 __all__ = ["one_thread"]
 
@@ -97,6 +98,26 @@ def test_ten_kills_at_random_moments_leave_the_same_weights(runs: Runs) -> None:
     assert same(lora_and_projector(runs.output("whole")), lora_and_projector(runs.output("broken")))
     assert torch.equal(curve(broken.scratch), curve(whole.scratch))
     assert len(curve(broken.scratch)) == 240
+
+
+def test_a_truncated_checkpoint_of_deepspeed_is_told_in_one_line(runs: Runs) -> None:
+    made = job(runs, "truncated", steps=400)
+    child = start(made)
+    wait_for_step(child, made.scratch, 5)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    tag = json.loads((made.scratch / "joint" / LATEST).read_text())["tag"]
+    files = [path for path in (made.scratch / "joint" / tag).rglob("*.pt") if path.stat().st_size > 1000]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert start(made).wait(300) == 2
+    told = json.loads((made.scratch / FAILURE).read_text())
+    message = str(TrainingError(*told["args"]))
+    assert told["type"] == "TrainingError"
+    assert f"checkpoint {made.scratch / 'joint' / tag} cannot be read" in message
+    assert "to begin this phase anew" in message
+    assert "\n" not in message
 
 
 def checkpointed(scratch: Path) -> int:
