@@ -19,13 +19,13 @@ from thinkrec_core.encoders.trees import Trees
 from thinkrec_core.evaluation.auc import auc
 from thinkrec_core.seeds import generator
 
-CONFIG = LadderConfig(stacker=StackerConfig(folds=3, replicas=2, iterations=25))
+CONFIG = LadderConfig(stacker=StackerConfig(folds=3, replicas=2, iterations=12))
 KINDS: list[FittedKind] = ["bias", "stacker"]
 SIZES = Sizes(USERS, ITEMS)
 
 
 def fit(kind: FittedKind, train: TimedExamples, labelled: bool = False) -> FittedPrior:
-    return fit_prior(kind, CONFIG, train, CONTENT, SIZES, labelled, 4, 7)
+    return fit_prior(kind, CONFIG, train, CONTENT, SIZES, labelled, 3, 7)
 
 
 def test_trees_are_those_of_the_booster() -> None:
