@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -144,16 +145,25 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read ({error})", "JSON of a trained artifact", "train anew") from None
 
 
-def load_stacked(base: Path, general: Path, experts: list[Path]) -> tuple[RecLLM, Gates]:
+def shared_copy(causal: Any) -> Any:
+    """`causal` with modules of its own that can be replaced, on the same weights."""
+    kept = [*causal.parameters(), *causal.buffers()]
+    return copy.deepcopy(causal, {id(tensor): tensor for tensor in kept})
+
+
+def load_stacked(base: Path, general: Path, experts: list[Path], loaded: Any = None) -> tuple[RecLLM, Gates]:
     """The scoring model in fp32: the base LM with the general adapter and the experts stacked, and its gates.
 
     Column 0 of the gates is the general adapter, column n+1 is expert n; all zero is the untrained LM.
+
+    Args:
+        loaded: the base LM in fp32, if it is in memory already; it stays as it is, and its weights are shared.
 
     Raises:
         ModelError: a folder cannot be read, or an adapter is not one of this base.
     """
     settings = read_settings(general)
-    causal = load_base(base, torch.float32)
+    causal = load_base(base, torch.float32) if loaded is None else shared_copy(loaded)
     states = [adapter_weights(folder / ADAPTER) for folder in (general, *experts)]
     gates = Gates(len(states))
     stack_adapters(causal, states, adapter_scaling(general / ADAPTER), gates)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file as load_tensors
 
 from storage.bundle import Bundle
 from storage.bundle_tables import SIGNALS
-from storage.language_model import load_stacked, load_tokenizer
+from storage.language_model import load_base, load_stacked, load_tokenizer
 from storage.models import resolve_model
 from storage.prior_data import read_prior
 from storage.rec_data import load_encoder_tables, load_gates, load_item_texts
@@ -78,12 +78,13 @@ class Recommender:
 
     Args:
         bundle: verified.
+        beside: another one in memory; where both have the same base model, its weights are held once.
 
     Raises:
         ModelError: the base model is another than the bundle was trained on, or cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, beside: Recommender | None = None) -> None:
         path, self.config = bundle.path, bundle.config
         self.bundle = bundle
         base = resolve_model(self.config.llm.model)
@@ -95,7 +96,10 @@ class Recommender:
             )
         self.tokenizer = load_tokenizer(base.path)
         experts = [path / f"expert_{number}" for number in bundle.experts]
-        self.model, self._gates = load_stacked(base.path, path / "general", experts)
+        held = None if beside is None or beside.base[0] != base.digest else beside.base[1]
+        self.base: tuple[str, Any] = (base.digest, held or load_base(base.path, torch.float32))
+        """Digest of the base LM, and the LM itself without adapters."""
+        self.model, self._gates = load_stacked(base.path, path / "general", experts, self.base[1])
         gates = load_gates(path / "clusters", bundle.experts)
         gates[0, 0] = 1.0  # a stranger is answered by the general adapter
         self.gates_of_user: npt.NDArray[np.float64] = gates

@@ -64,7 +64,7 @@ class Engine:
                 if mark == self._mark:
                     self.reload_error = None
                     return False
-                loaded = self._loaded(mark[0])
+                loaded = self._loaded(mark[0], self.recommender)
             except (ThinkRecError, OSError) as error:
                 if self.reload_error != str(error):
                     logger.warning("the new bundle is not served: %s", error)
@@ -177,8 +177,8 @@ class Engine:
         return folder.resolve(), file_digest(manifest) if manifest.is_file() else ""
 
     @staticmethod
-    def _loaded(folder: Path) -> Recommender:
-        return Recommender(open_bundle(folder))
+    def _loaded(folder: Path, beside: Recommender | None = None) -> Recommender:
+        return Recommender(open_bundle(folder), beside)
 
 
 def read(recommender: Recommender, person: Person) -> Reader:

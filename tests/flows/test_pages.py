@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from prefect import flow
 from prefect.client.orchestration import get_client
 from pytest_httpserver import HTTPServer
@@ -11,7 +13,7 @@ from pytest_httpserver import HTTPServer
 from flows import pages
 from flows.config import load_config
 from flows.notify import VARIABLE, notify
-from flows.pages import run_page
+from flows.pages import promotion_page, run_page
 from flows.run import Run
 from flows.views import LogView
 from storage.store import ArtifactStore
@@ -40,6 +42,22 @@ def test_a_run_leaves_a_table_a_result_and_its_progress(tmp_path: Path, monkeypa
     assert '"ran"' in table.data
     assert "| bias | 0.7100 | 0.6000 to 0.8000 |  |" in found["run-paged"].data
     assert float(found["training-x-1"].data) == 100.0
+
+
+def test_titles_stay_text_in_pages_that_are_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(pages, "_write", lambda call: call())
+    monkeypatch.setattr(pages, "create_markdown_artifact", lambda text, key: written.append(text))
+    monkeypatch.setattr(pages, "create_table_artifact", lambda table, key, description: written.append(description))
+    hostile = "<script>alert(1)</script> [x](javascript:alert(1)) `</code><img src=x onerror=alert(1)>` | *b*"
+    run_page(hostile, "p", {"headline": hostile, "report": hostile, "rungs": {hostile: {"auc": 0.5}}})
+    promotion_page({"model": hostile, "version": 1, "decision": "promoted"})
+    for text in written:
+        shown = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text)
+        assert not re.search(r"<(script|img|a|code|em)\b", shown)
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; [x](javascript:alert(1))" in shown
+    assert len(written) == 2
+    assert MarkdownIt("gfm-like", {"linkify": False}).render(written[0]).count("<td") == 4  # a title opens no column
 
 
 def test_outside_of_a_flow_and_without_a_server_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

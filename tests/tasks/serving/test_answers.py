@@ -122,6 +122,11 @@ def test_a_profile_has_the_history_newest_first(client: TestClient, recommender:
     assert len(client.get("/map").json()["x"]) == 12
 
 
+def alone_on(bundle: Path) -> float:
+    recommender = Recommender(open_bundle(bundle))
+    return float(recommender.score_rows([recommender.user("1")], np.array([3])).final[0])
+
+
 def test_another_bundle_is_served_when_the_name_moves_and_a_half_written_one_never(tmp_path: Path) -> None:
     first, second = write_tiny_bundle(tmp_path, "first"), write_tiny_bundle(tmp_path, "second", seed=1)
     half = tmp_path / "half"
@@ -149,10 +154,15 @@ def test_another_bundle_is_served_when_the_name_moves_and_a_half_written_one_nev
         assert score() == before
         (tmp_path / "kept").rename(half / MANIFEST)
         weights.write_bytes(whole)
+        base = engine.recommender.base[1]
         assert engine.refresh()
         told = client.get("/health").json()
         assert (told["bundle"], told["reload_error"]) == ("tiny-second-1", None)
+        assert score() == pytest.approx(alone_on(second), abs=1e-6)
         assert score() != pytest.approx(before, abs=1e-4)
+        # The base model is held once: every tensor of it is that of the bundle before.
+        kept = {each.data_ptr() for each in base.parameters()}
+        assert {each.data_ptr() for each in engine.recommender.model.causal.parameters()} >= kept
         named[0] = first
         assert engine.refresh()
         assert score() == before
