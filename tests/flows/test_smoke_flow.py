@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
-from starlette.testclient import TestClient
 
 from flows.cli import main
 from storage.language_model import load_base, load_stacked
 from storage.models import resolve_model
-from tasks.serving.app import create_app
-from tasks.serving.engine import Engine
-from tasks.serving.limits import Limits
-from tasks.serving.metrics import Metrics
+from tests.flows.smoke_scores import as_of, evaluated, told_by_lists, told_by_mlflow, told_by_server
 
 
 def run(home: Path, *arguments: str) -> dict[str, Any]:
@@ -119,28 +114,6 @@ def test_a_changed_field_reruns_what_depends_on_it_and_nothing_else(first: dict[
     assert set(changed["rungs"]) == {"bias", "encoder"}
 
 
-def scores_of_the_server(bundle: Path, rows: Any, data: Path) -> list[float]:
-    """What /score says about these rows with their own histories, asked in two halves at once."""
-    ids = ["", *pq.read_table(data / "items.parquet").column("item_id").to_pylist()]
-    asked = [
-        {
-            "user_id": row.user_id,
-            "item_id": row.item_id,
-            "history": [
-                {"item_id": ids[item], "label": int(label)}
-                for item, label in zip(row.history_item_idx, row.history_label, strict=True)
-            ],
-        }
-        for row in rows.itertuples()
-    ]
-    app = create_app(Engine(lambda: bundle, Limits(seconds=300), Metrics()))
-    half = len(asked) // 2
-    with TestClient(app, base_url="http://127.0.0.1") as client, ThreadPoolExecutor(2) as pool:
-        parts = (asked[:half], asked[half:])
-        told = list(pool.map(lambda part: client.post("/score", json={"rows": part}).json()["scores"], parts))
-    return [row["score"] for part in told for row in part]
-
-
 def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     first: dict[str, Any],
     home: Path,
@@ -152,19 +125,17 @@ def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     packed, bundle, rows = tmp_path / "bundle.tar", str(tmp_path / "bundle"), tmp_path / "rows.parquet"
     assert main(["bundle", "export", first["run"], "--out", str(packed)]) == 0
     assert main(["bundle", "import", str(packed), "--out", bundle]) == 0
-    predictions = pq.read_table(first["predictions"]).to_pandas()
     data = home / "artifacts" / "data" / first["artifacts"]["data"]["key"]
-    samples = pq.read_table(data / "samples_test.parquet").to_pandas()
+    known = evaluated(Path(first["predictions"]), data)
     columns = ["user_id", "item_id", "history_item_idx", "history_label"]
-    joined = predictions.merge(samples[columns], on=["user_id", "item_id"])
-    pq.write_table(pa.Table.from_pandas(joined[columns]), rows)
+    pq.write_table(pa.Table.from_pandas(known[columns]), rows)
     assert main(["score", str(rows), "--out", str(tmp_path / "scores.parquet"), "--bundle", bundle]) == 0
     scores = pq.read_table(tmp_path / "scores.parquet").to_pandas()
     assert len(scores) == first["rows"]
-    np.testing.assert_allclose(scores["score"], joined["score_thinkrec_experts"], atol=1e-4)
-    np.testing.assert_allclose(scores["encoder_score"], joined["score_encoder"], atol=1e-4)
-    served = scores_of_the_server(Path(bundle), joined, data)
-    np.testing.assert_allclose(served, joined["score_thinkrec_experts"], atol=1e-4)
+    expected = known["score_thinkrec_experts"]
+    np.testing.assert_allclose(scores["score"], expected, atol=1e-4)
+    np.testing.assert_allclose(scores["encoder_score"], known["score_encoder"], atol=1e-4)
+    np.testing.assert_allclose(told_by_server(Path(bundle), known, data), expected, atol=1e-4)
 
     capfd.readouterr()
     liked = ["recommend", "--liked", "Fargo; pulp fiction (1994)", "--explain", "--bundle", bundle, "--top-k", "2"]
@@ -174,7 +145,7 @@ def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     assert len(re.findall(r"\): (Yes|No)\.", told)) == 2
 
     # After a result as JSON, nothing more of this process reaches standard output.
-    user = predictions["user_id"][0]
+    user = known["user_id"][0]
     given = ["--bundle", bundle, "--top-k", "3", "--candidates", "6", "--json"]
     assert main(["recommend", "--user", user, *given]) == 0
     listed = json.loads(capfd.readouterr().out.splitlines()[-1])
@@ -189,3 +160,26 @@ def test_a_bundle_scores_as_the_evaluation_did_and_recommends(
     assert main(["score", str(rows), "--out", str(tmp_path / "scores.parquet"), "--bundle", bundle]) == 0
     again_scores = pq.read_table(tmp_path / "scores.parquet").column("score").to_numpy()
     np.testing.assert_allclose(again_scores, [row["score"] for row in found], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_every_way_to_use_a_bundle_gives_the_scores_of_the_evaluation(
+    first: dict[str, Any], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THINKREC_HOME", str(home))
+    bundle = tmp_path / "bundle"
+    assert main(["bundle", "export", first["run"], "--out", str(bundle)]) == 0
+    data = home / "artifacts" / "data" / first["artifacts"]["data"]["key"]
+    rows = evaluated(Path(first["predictions"]), data)
+    for name, scores in {
+        "pyfunc": told_by_mlflow(bundle, rows, tmp_path / "model"),
+        "/score": told_by_server(bundle, rows, data),
+    }.items():
+        np.testing.assert_allclose(scores, rows["score_thinkrec_experts"], atol=1e-4, err_msg=name)
+    one_each = rows.drop_duplicates("user_id")
+    assert len(one_each) >= 2
+    told = told_by_lists(as_of(bundle, one_each, tmp_path / "then"), one_each, tmp_path / "lists")
+    assert len(told["batch"]) == len(told["/recommend"]) == len(one_each)
+    for name, scores in told.items():
+        expected = one_each["score_thinkrec_experts"][: len(scores)]
+        np.testing.assert_allclose(scores, expected, atol=1e-4, err_msg=name)
