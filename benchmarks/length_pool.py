@@ -100,7 +100,7 @@ class _Maker:
             np.zeros(users, np.float32),
             np.zeros(items, np.float32),
         )
-        signals = Signals(tables, samples, with_scalars=True)
+        signals = Signals(tables, samples, inputs="vectors_and_scalars")
         causal = load_base(smollm2_folder(), torch.float32)
         lm = add_lora(causal, 8, 16, 0.05, ("q_proj", "v_proj"), seed=1)
         train_only(lm, lora=True)

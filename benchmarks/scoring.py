@@ -111,7 +111,7 @@ def made_up(targets: int) -> tuple[RecLLM, list[Example], int]:
     folder = smollm2_folder()
     tokenizer, causal = load_tokenizer(folder), load_base(folder, torch.float32)
     lm = add_lora(causal, 8, 16, 0.0, ("q_proj", "v_proj"), seed=1)
-    signals = Signals(tables, samples, with_scalars=True)
+    signals = Signals(tables, samples, inputs="vectors_and_scalars")
     projector = Projector(signals.size, causal.config.hidden_size, 10, 1, 0.1, torch.Generator().manual_seed(1))
     answers = AnswerTokens(tokenizer.literal(" Yes")[0], tokenizer.literal(" No")[0], " Yes")
     prompts = PromptBuilder(tokenizer, texts, PromptOptions(max_history=HISTORY, max_tokens=512))

@@ -55,5 +55,5 @@ def write_users(data: Path, encoder: Path, config: ThinkRecConfig, folder: Path)
         BUNDLE_SEEN,
     )
     train = load_samples(data, encoder, "train")
-    signals = Signals(load_encoder_tables(encoder), train, config.llm.projector.scalars)
+    signals = Signals(load_encoder_tables(encoder), train, config.llm.projector.inputs)
     save_file({name: np.ascontiguousarray(value) for name, value in signals.statistics.items()}, folder / SIGNALS)

@@ -306,7 +306,7 @@ class Recommender:
         statistics = load_file(self.bundle.path / SIGNALS)
         self._prior = read_prior(folder) if self.config.training.prior in ("bias", "stacker") else None
         tables = load_encoder_tables(folder)
-        self._signals = Signals.restored(tables, statistics, self.config.llm.projector.scalars)
+        self._signals = Signals.restored(tables, statistics, self.config.llm.projector.inputs)
 
     def _load_users(self) -> None:
         users = read_table(self.bundle.path / "users.parquet", BUNDLE_USERS)

@@ -42,7 +42,7 @@ def tiny_recllm(
 ) -> Tiny:
     """The recommender in eval mode; `lora=False` leaves the LM bare."""
     world, pieces = tiny_world(), tiny_pieces()
-    signals = Signals(world.tables, world.samples["train"], scalars)
+    signals = Signals(world.tables, world.samples["train"], "vectors_and_scalars" if scalars else "vectors")
     lm: torch.nn.Module = tiny_causal()
     if lora:
         lm = add_lora(lm, 4, 8, 0.05, ("q_proj", "v_proj"), seed=3)

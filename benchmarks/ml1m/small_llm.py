@@ -70,18 +70,18 @@ class SmallBudget:
 
 
 GPU_BUDGET = SmallBudget(
-    steps=2100,
+    steps=900,
     batch_size=48,
     max_history=10,
     warmup=60,
     checkpoint_every=50,
-    validate_every=300,
+    validate_every=150,
     valid_rows=3000,
     score_batch=128,
     score_chunk=1024,
     share_prefix=False,
 )
-"""Three epochs of 33,891 rows."""
+"""One and a quarter epochs of 33,891 rows: longer trainings got worse on valid."""
 
 
 class SmallLLM:

@@ -61,7 +61,7 @@ class Examples:
             raise StoreError(
                 f"{encoder} has no logits of training.prior {config.training.prior}", "an artifact of stage prior"
             )
-        self.signals = Signals(load_encoder_tables(encoder), self.train, config.llm.projector.scalars)
+        self.signals = Signals(load_encoder_tables(encoder), self.train, config.llm.projector.inputs)
         self.prompts = PromptBuilder(tokenizer, load_item_texts(data), prompt_options(config))
 
     def factory(self, samples: Samples, answers: AnswerTokens, with_prior: bool) -> ExampleFactory:

@@ -40,7 +40,7 @@ from thinkrec_core.recllm.scoring import score_examples
 from thinkrec_core.recllm.selection import choose_weight, valid_figures
 from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
 
-VALIDATION_BATCH = 16
+VALIDATION_BATCH = {"cpu": 16, "cuda": 128}
 LLM_WEIGHT = "llm_weight"
 """Of a validation record: the factor on the LLM logit that was best on these rows."""
 HIDDEN = "hidden"
@@ -188,7 +188,7 @@ def _run(
         exact = device.type == "cpu" and training.engine.zero_stage < 3
         if exact:
             cast_frozen(model, torch.float32)
-        scores = score_examples(model, valid, bench.pad_id, VALIDATION_BATCH)
+        scores = score_examples(model, valid, bench.pad_id, VALIDATION_BATCH[device.type])
         if exact:
             cast_frozen(model, dtype)
         for module, flag in zip(model.modules(), mode, strict=True):

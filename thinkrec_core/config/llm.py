@@ -18,6 +18,9 @@ class LoRAConfig(Frozen):
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
 
 
+ProjectorInputs = Literal["vectors_and_scalars", "vectors", "out_of_fold"]
+
+
 class ProjectorConfig(Frozen):
     """The 2-layer map from the encoder's space into the token space of the LM."""
 
@@ -27,9 +30,11 @@ class ProjectorConfig(Frozen):
     n_tokens: int = Field(1, ge=1)
     """Soft tokens per vector."""
 
-    scalars: bool = True
-    """Feed the encoder's scalars (biases, out-of-fold logit, counts, share of likes) beside the vector. The paper feeds
-    the vector alone."""
+    inputs: ProjectorInputs = "vectors_and_scalars"
+    """What a soft token is made from: the encoder's vector and the scalars of the sample (biases, out-of-fold logit, counts,
+    share of likes); `vectors` alone, as in the paper; or `out_of_fold`, the three scalars that a train row's own label had no
+    part in (out-of-fold logit, share of likes, length of the history). Vectors and biases were fitted on the train rows, so
+    trainings of an epoch and more read labels back from them: choose `out_of_fold` there."""
 
 
 class LLMConfig(Frozen):

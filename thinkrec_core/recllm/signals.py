@@ -4,7 +4,11 @@ Vectors are standardised per dimension over the entities that occur in train; sc
 entries of .01 would otherwise reach the projector's ReLU as nothing but noise.
 
 Differs: the paper feeds the vector alone. A vector hides the strongest signal, the main effects, in a direction that a small
-projector must first find; the scalars hand it over. `scalars=False` gives the paper's input.
+projector must first find; the scalars hand it over. `inputs="vectors"` gives the paper's input.
+
+Vectors, biases and counts of a train row were fitted on that row's own label: a training long enough learns to read the label
+back from them, and knows nothing of later rows (docs/results.md has the figures). `inputs="out_of_fold"` leaves the projector
+only what was made without the row.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from thinkrec_core.config.llm import ProjectorInputs
 from thinkrec_core.errors import DataError
 from thinkrec_core.recllm.prompt import Slot
 from thinkrec_core.recllm.records import Samples
@@ -32,6 +37,9 @@ SCALARS = (
     "log_history_length",
 )
 """Names of a sample's scalars, in order. Shares of an empty history are .5."""
+
+OUT_OF_FOLD = tuple(SCALARS.index(name) for name in ("encoder_logit", "history_liked_share", "log_history_length"))
+"""Scalars of a train row that its label had no part in."""
 
 OF_TARGET = [SCALARS.index(name) for name in ("encoder_logit", "item_bias", "log_item_count")]
 """Scalars that depend on the target: zero in the user's slot, so that prompts of one user begin alike."""
@@ -57,24 +65,26 @@ class Signals:
     Args:
         tables: vectors and biases of the encoder.
         train: the train samples, whose rows give the means and deviations.
-        with_scalars: append the sample's scalars to each vector.
+        inputs: what the projector sees; see `llm.projector.inputs`.
 
     Raises:
         DataError: a vector or bias is not finite.
     """
 
-    def __init__(self, tables: EncoderTables, train: Samples, with_scalars: bool) -> None:
+    def __init__(self, tables: EncoderTables, train: Samples, inputs: ProjectorInputs) -> None:
         self._hold(
             tables,
             np.bincount(train.user_idx, minlength=len(tables.user_bias)),
             np.bincount(train.item_idx, minlength=len(tables.item_bias)),
-            with_scalars,
+            inputs,
         )
         raw = self._raw_scalars(train)
         self._mean, self._std = raw.mean(0), np.maximum(raw.std(0), 1e-6)
 
     @classmethod
-    def restored(cls, tables: EncoderTables, statistics: Mapping[str, npt.NDArray[Any]], with_scalars: bool) -> Self:
+    def restored(
+        cls, tables: EncoderTables, statistics: Mapping[str, npt.NDArray[Any]], inputs: ProjectorInputs
+    ) -> Self:
         """Signals without their train rows.
 
         Args:
@@ -84,7 +94,7 @@ class Signals:
             DataError: a vector or bias is not finite.
         """
         signals = cls.__new__(cls)
-        signals._hold(tables, statistics["user_count"], statistics["item_count"], with_scalars)
+        signals._hold(tables, statistics["user_count"], statistics["item_count"], inputs)
         signals._mean, signals._std = statistics["scalar_mean"], statistics["scalar_std"]
         return signals
 
@@ -103,7 +113,7 @@ class Signals:
         tables: EncoderTables,
         user_count: npt.NDArray[np.int64],
         item_count: npt.NDArray[np.int64],
-        with_scalars: bool,
+        inputs: ProjectorInputs,
     ) -> None:
         for name, values in vars(tables).items():
             if not np.isfinite(values).all():
@@ -111,7 +121,7 @@ class Signals:
                 raise DataError(
                     f"encoder {name} of index {row} is not finite", "finite values", "train the encoder anew"
                 )
-        self.with_scalars = with_scalars
+        self.inputs = inputs
         self._tables = tables
         self._user_count, self._item_count = user_count, item_count
         self.user_vectors = _standardised(tables.user_vectors, user_count > 0)
@@ -119,8 +129,10 @@ class Signals:
 
     @property
     def size(self) -> int:
-        """Length F of a slot's input: d, plus the number of scalars where they are used."""
-        return int(self.user_vectors.shape[1]) + (len(SCALARS) if self.with_scalars else 0)
+        """Length F of a slot's input."""
+        vector = int(self.user_vectors.shape[1])
+        lengths = {"vectors": vector, "vectors_and_scalars": vector + len(SCALARS), "out_of_fold": len(OUT_OF_FOLD)}
+        return lengths[self.inputs]
 
     def scalars(self, samples: Samples) -> Float32:
         """(R, len(SCALARS)) standardised scalars of every sample, clipped to 5 deviations."""
@@ -135,7 +147,7 @@ class Signals:
         """
         table = self.user_vectors if slot.kind == "user" else self.item_vectors
         vector = table[slot.index]
-        if not self.with_scalars:
+        if self.inputs == "vectors":
             return vector
         if slot.kind == "user":
             scalars = scalars.copy()
@@ -145,6 +157,8 @@ class Signals:
             bias = SCALARS.index("item_bias")
             scalars[bias] = np.clip((self._tables.item_bias[slot.index] - self._mean[bias]) / self._std[bias], -5, 5)
             scalars[SCALARS.index("history_liked_share")] = 2.0 * slot.label - 1.0
+        if self.inputs == "out_of_fold":
+            return scalars[list(OUT_OF_FOLD)]
         return np.concatenate([vector, scalars])
 
     def _raw_scalars(self, samples: Samples) -> npt.NDArray[np.float64]:

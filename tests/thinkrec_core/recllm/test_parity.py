@@ -40,7 +40,7 @@ def mixed(tiny: Tiny) -> list[Example]:
         history_labels=train.history_labels[entries],
         encoder_logit=train.encoder_logit[known],
     )
-    signals = Signals(tiny.world.tables, others, with_scalars=True)
+    signals = Signals(tiny.world.tables, others, inputs="vectors_and_scalars")
     assert signals.statistics["user_count"][COLD] == 0
     options = replace(OPTIONS, n_tokens=tiny.model.projector.n_tokens, history_slots=True)
     prompts = PromptBuilder(tiny.pieces, tiny.world.texts, options)
