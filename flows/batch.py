@@ -48,7 +48,8 @@ def batch(
         ThinkRecError: a mistake of the user; finished parts are kept.
     """
     found = find_bundle(bundle)
-    lists = lists_of(found, Path(out).absolute(), top_k, candidates)
+    users = pq.read_metadata(found.path / "users.parquet").num_rows
+    lists = Lists(Path(out).absolute(), found.digest, users, top_k, candidates, PART_USERS)
     with lists.claimed():
         todo = lists.missing()
         at_once = 1 if parallel.runner == "sequential" else parallel.workers
@@ -63,12 +64,6 @@ def batch(
             "found_done": lists.users - lists.users_of(todo),
             "shards": len(dealt),
         }
-
-
-def lists_of(bundle: Bundle, out: Path, top_k: int, candidates: int) -> Lists:
-    """The lists of all users of `bundle` that are to be in the folder `out`."""
-    users = pq.read_metadata(bundle.path / "users.parquet").num_rows
-    return Lists(out, bundle.digest, users, top_k, candidates, PART_USERS)
 
 
 def _write(bundle: Bundle, lists: Lists, dealt: list[list[int]], threads: int, parallel: ParallelConfig) -> None:

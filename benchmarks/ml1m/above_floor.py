@@ -120,10 +120,10 @@ def _agreement(
     dtypes: tuple[torch.dtype, torch.dtype],
 ) -> dict[str, float | None]:
     """How far the body's other type moves the logits of some valid rows; None where there is one type only."""
-    others = {torch.float32, torch.bfloat16} - {dtypes[1]}
     if set(dtypes) == {torch.float32}:
         return {"bf16_max_difference": None, "bf16_correlation": None}
-    other = llm_of.scores("valid", rows[:AGREEMENT_ROWS], "valid-other-type", others.pop())
+    other_dtype = torch.bfloat16 if dtypes[1] == torch.float32 else torch.float32
+    other = llm_of.scores("valid", rows[:AGREEMENT_ROWS], "valid-other-type", other_dtype)
     part = scores[: len(other)]
     return {
         "bf16_max_difference": float(np.abs(part - other).max()),

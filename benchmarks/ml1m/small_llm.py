@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 
 from benchmarks.ml1m.floor import Floor, RowSignals, multiplier
 from benchmarks.ml1m.study import Protocol
-from benchmarks.ml1m.verdict import choose_weight, mixed_score
+from benchmarks.ml1m.verdict import SELECT_BY, choose_weight
 from storage.durable import replace_whole
 from storage.encoder_data import read_examples
 from storage.language_model import load_base, load_tokenizer
 from storage.rec_data import load_item_texts
-from tasks.worker.build import model_state
+from tasks.worker.build import load_state, save_state
 from tasks.worker.parameters import cast_frozen
 from tasks.worker.torch_engine import TorchEngine
 from thinkrec_core.recllm.adapters import add_lora, train_only
@@ -35,6 +34,7 @@ from thinkrec_core.recllm.prompt import PromptBuilder, PromptOptions
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.schedule import Schedule
 from thinkrec_core.recllm.scoring import score_examples
+from thinkrec_core.recllm.selection import valid_figures
 from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
 from thinkrec_core.seeds import derived_seed
 
@@ -127,11 +127,9 @@ class SmallLLM:
         weights = self._folder / "trained.safetensors"
         if not weights.is_file():
             self._train()
-            partial = weights.with_suffix(".partial")
-            save_file(model_state(self.model), partial)
-            replace_whole(partial, weights)
+            save_state(self.model, weights)
             self._tick()
-        self._load(weights)
+        load_state(self.model, weights)
         self.model.to(self._device)
 
     def scores(self, split: str, rows: Sequence[int], name: str, dtype: torch.dtype) -> Scores:
@@ -202,9 +200,7 @@ class SmallLLM:
         best = self._folder / "best.safetensors"
 
         def keep_best(now: LoopState) -> None:
-            partial = best.with_suffix(".partial")
-            save_file(model_state(self.model), partial)
-            replace_whole(partial, best)
+            save_state(self.model, best)
             self._log(f"training: the weights of step {now.step} are the best so far, {now.best_score:.4f} on valid")
 
         checkpoints = self._folder / "checkpoints"
@@ -223,7 +219,7 @@ class SmallLLM:
         state, self.model = engine.resume(checkpoints), self.model.train()
         run_phase(engine, phase, make, self._tokens.pad_id, 1, self._validate, hooks, state)
         engine.close()
-        self._load(best)
+        load_state(self.model, best)
 
     def _validate(self) -> dict[str, float | None]:
         """The valid score of the floor with the LLM's logit at its best weight; 0 where nothing is chosen by it."""
@@ -234,12 +230,8 @@ class SmallLLM:
         made = [factory.make(int(row), "id") for row in rows]
         llm = score_examples(self.model, made, self._tokens.pad_id, self._budget.score_batch)
         known = valid.user_idx[rows], valid.label[rows], self._floor.prior["valid"][rows]
-        return {"score": mixed_score(*known, llm, choose_weight(*known, llm))}
-
-    def _load(self, weights: Path) -> None:
-        own = self.model.state_dict()
-        for name, value in load_file(weights).items():
-            own[name].copy_(value)
+        user, label, prior = known
+        return valid_figures(user, label, prior + choose_weight(*known, llm) * llm, SELECT_BY)
 
     def _factory(self, split: str, features: npt.NDArray[np.float32]) -> ExampleFactory:
         signals: Any = RowSignals(features)

@@ -11,26 +11,19 @@ import numpy.typing as npt
 from thinkrec_core.evaluation.auc import auc, uauc
 from thinkrec_core.evaluation.bootstrap import WeightedAUC, interval, user_weights
 from thinkrec_core.evaluation.ladder import evaluate_ladder
-from thinkrec_core.recllm.selection import selection_score
+from thinkrec_core.recllm import selection
+from thinkrec_core.recllm.selection import SelectBy
 from thinkrec_core.seeds import generator
 
 Scores = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-RATIOS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-"""Deviations of the weighted LLM logit over the prior's among which valid chooses; the claim asks for .15."""
+SELECT_BY: SelectBy = "auc/4+uauc/3"
 RESAMPLES, NEIGHBOURS = 1000, 50
 
 
 def choose_weight(user: Ints, label: Ints, prior: Scores, llm: Scores) -> float:
-    """The weight a of prior + a * llm with the best auc/4 + uauc/3 on these (valid) rows."""
-    weights = [float(ratio * prior.std() / llm.std()) for ratio in RATIOS]
-    return max(weights, key=lambda weight: mixed_score(user, label, prior, llm, weight))
-
-
-def mixed_score(user: Ints, label: Ints, prior: Scores, llm: Scores, weight: float) -> float:
-    """auc/4 + uauc/3 of prior + weight * llm."""
-    mixed = prior + weight * llm
-    return selection_score({"auc": auc(mixed, label), "uauc": uauc(user, mixed, label)}, "auc/4+uauc/3")
+    """The weight of an LLM that was trained without the prior, so that none stands out; the claim asks for a ratio of .15."""
+    return selection.choose_weight(user, label, prior, llm, SELECT_BY, others=())
 
 
 def claims(user: Ints, label: Ints, prior: Scores, llm: Scores) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 
+from storage.durable import replace_whole
 from storage.language_model import ADAPTER, adapter_weights, load_base, load_projector, load_tokenizer, read_settings
 from storage.rec_data import load_encoder_tables, load_item_texts, load_samples, users_digest, users_of_cluster
 from storage.schemas import REFLECTIONS
@@ -240,6 +242,21 @@ def _valid_rows(job: TrainingJob, valid: Samples, users: set[int] | None) -> np.
 def model_state(model: RecLLM) -> dict[str, torch.Tensor]:
     """All weights that can train, adapter and projector, as they are now."""
     return {name: value.detach().contiguous() for name, value in model.state_dict().items() if is_trainable(name)}
+
+
+def save_state(model: RecLLM, path: Path) -> None:
+    """Write `model_state` to `path`, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    save_file(model_state(model), partial)
+    replace_whole(partial, path)
+
+
+def load_state(model: RecLLM, path: Path) -> None:
+    """Give `model` the weights of `save_state`."""
+    own = model.state_dict()
+    for name, value in load_file(path).items():
+        assert is_trainable(name)
+        own[name].copy_(value)
 
 
 def is_trainable(name: str) -> bool:

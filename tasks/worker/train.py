@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from storage.crash_points import reached
 from storage.disk_faults import disk_faults
-from storage.durable import replace_whole, write_whole
+from storage.durable import write_whole
 from storage.language_model import save_trained
-from tasks.worker.build import Workbench, is_trainable, model_state, open_workbench
+from tasks.worker.build import Workbench, load_state, open_workbench, save_state
 from tasks.worker.engine import DeepSpeedEngine
 from tasks.worker.hidden_cache import HiddenCache
 from tasks.worker.job import EVENTS, FAILURE, FINISHED, TrainingJob
@@ -140,7 +139,7 @@ def _run(
     model, optimisation, training = bench.model, plan.optimisation, job.config.training
     best_file = folder / "best.safetensors"
     if (folder / FINISHED).is_file():
-        _load(model, best_file)
+        load_state(model, best_file)
         return LoopState.from_dict(json.loads((folder / FINISHED).read_text()))
     cast_frozen(model, torch.float32)
     layers = model.causal.config.num_hidden_layers
@@ -210,7 +209,7 @@ def _run(
     def keep_best(_: LoopState) -> None:
         with engine.whole_weights():  # all ranks: gathering is collective
             if rank == 0:
-                _save(model, best_file)
+                save_state(model, best_file)
         reached(f"{job.stage}/{plan.name}.improved")
 
     def checkpoint(now: LoopState) -> None:
@@ -231,7 +230,7 @@ def _run(
     )
     engine.close()
     shutil.rmtree(folder / HIDDEN, ignore_errors=True)
-    _load(model, best_file)
+    load_state(model, best_file)
     if rank == 0:
         write_whole(folder / FINISHED, json.dumps(state.as_dict()))
     reached(f"{job.stage}/{plan.name}.finished")
@@ -252,19 +251,6 @@ def _engine(
         return TorchEngine(model, optimisation.accumulation, optimisation.weight_decay, dtype, device)
     micro = optimisation.batch_size // (int(os.environ["WORLD_SIZE"]) * optimisation.accumulation)
     return DeepSpeedEngine(model, config, optimisation.accumulation, micro, optimisation.weight_decay, dtype, device)
-
-
-def _save(model: Any, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    save_file(model_state(model), partial)
-    replace_whole(partial, path)
-
-
-def _load(model: Any, path: Path) -> None:
-    own = model.state_dict()
-    for name, value in load_file(path).items():
-        assert is_trainable(name)
-        own[name].copy_(value)
 
 
 def _rewind(events: Path, phase: str, step: int) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.ml1m.above_floor import Clock, OutOfTime
 from benchmarks.ml1m.floor import BLOCK, FACTS, RowSignals
-from benchmarks.ml1m.verdict import RATIOS, choose_weight, claims, details
+from benchmarks.ml1m.verdict import choose_weight, claims, details
 from thinkrec_core.recllm.prompt import Slot
+from thinkrec_core.recllm.selection import RATIOS
 
 ROWS = 3000
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.encoders.examples import Examples, Sizes
 from thinkrec_core.encoders.fit import fit_epochs, score_examples
+from thinkrec_core.encoders.folds import deal, deal_users
 from thinkrec_core.seeds import generator
 
 
@@ -17,9 +18,8 @@ def assign_folds(config: EncoderConfig, train: Examples, seed: int) -> npt.NDArr
     """(R,) the fold 0..prior_folds-1 of each row: of equal size in rows (`fold_by` row) or in users (`fold_by` user)."""
     rng = generator(seed, "encoder", "folds")
     if config.fold_by == "row":
-        return rng.permutation(np.arange(len(train)) % config.prior_folds)
-    users, inverse = np.unique(train.user_idx, return_inverse=True)
-    return rng.permutation(np.arange(len(users)) % config.prior_folds)[inverse]
+        return deal(len(train), config.prior_folds, rng)
+    return deal_users(train.user_idx, config.prior_folds, rng)
 
 
 def out_of_fold_logits(

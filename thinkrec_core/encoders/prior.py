@@ -19,6 +19,7 @@ from thinkrec_core.config.ladder import LadderConfig
 from thinkrec_core.encoders.bias import BiasModel, fit_bias
 from thinkrec_core.encoders.content import ItemContent
 from thinkrec_core.encoders.examples import Examples, IntArray, Sizes
+from thinkrec_core.encoders.folds import deal_users
 from thinkrec_core.encoders.known_labels import KnownLabels, TimedExamples, draw_known
 from thinkrec_core.encoders.stacker import StackerFeatures, StackerTables, fit_booster
 from thinkrec_core.encoders.trees import Trees
@@ -121,7 +122,7 @@ def fit_prior(
         # As the rung draws: with the same seed prior and rung have the same trees.
         made = _fit_stacker(config, train, content, sizes, labelled, generator(seed, "stacker"), seed)
     place = draw_known(train, known, stacker.unknown_users, generator(seed, "prior", "known"))
-    fold = _user_folds(rows.user_idx, folds, generator(seed, "prior", "folds"))
+    fold = deal_users(rows.user_idx, folds, generator(seed, "prior", "folds"))
     logits = np.zeros(len(rows))
     for number in range(folds):
         held_out = fold == number
@@ -170,12 +171,6 @@ def _fit_stacker(
     if not np.allclose(trees.logits(probe), booster.decision_function(probe), rtol=0, atol=1e-9):
         raise TrainingError("the trees read from scikit-learn's booster give other logits", "equal ones")
     return made.tables, trees
-
-
-def _user_folds(users: IntArray, folds: int, draw: np.random.Generator) -> IntArray:
-    """(R,) the fold of each row's user; folds hold equal numbers of users."""
-    distinct, inverse = np.unique(users, return_inverse=True)
-    return draw.permutation(np.arange(len(distinct)) % folds)[inverse]
 
 
 def _within(index: IntArray, table: FloatArray) -> IntArray:

@@ -23,6 +23,7 @@ from thinkrec_core.config.ladder import BiasConfig, StackerConfig
 from thinkrec_core.encoders.bias import fit_bias
 from thinkrec_core.encoders.content import ItemContent
 from thinkrec_core.encoders.examples import Examples, IntArray, Sizes
+from thinkrec_core.encoders.folds import deal
 from thinkrec_core.encoders.known_labels import KnownLabels, TimedExamples, draw_known
 from thinkrec_core.evaluation.calibration import probability
 from thinkrec_core.evaluation.checks import FloatArray
@@ -136,7 +137,7 @@ class StackerFeatures:
         rows = train.rows
         users = np.unique(rows.user_idx)
         fold = np.full(sizes.users + 1, config.folds)
-        fold[users] = generator.permutation(np.arange(len(users)) % config.folds)
+        fold[users] = deal(len(users), config.folds, generator)
         effects, counts = [], []
         for held_out in range(config.folds + 1):  # the last one holds nobody out
             kept = fold[rows.user_idx] != held_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -30,23 +30,25 @@ def choose_weight(
     prior: npt.NDArray[np.float64],
     llm: npt.NDArray[np.float64],
     by: SelectBy,
+    others: Sequence[float] = (1.0,),
 ) -> float:
     """The factor a for which prior + a * llm has the best score `by` on these (valid) rows.
 
-    Candidates are 1, the weight of the training, and those that give a * llm a deviation of RATIOS times the prior's; 1 where
-    the LLM says the same of every row. A weight of 0 is none of them: what the LLM adds shall be seen, also where it is harm.
+    Candidates are `others`, by default 1, the weight of the training, and those that give a * llm a deviation of RATIOS times
+    the prior's; 1 where the LLM says the same of every row. A weight of 0 is none of them: what the LLM adds shall be seen,
+    also where it is harm.
     """
     spread = float(llm.std())
     if not spread:
         return 1.0
-    candidates = [1.0, *(ratio * float(prior.std()) / spread for ratio in RATIOS)]
+    candidates = [*others, *(ratio * float(prior.std()) / spread for ratio in RATIOS)]
 
     def score(weight: float) -> float:
         found = valid_figures(user, label, prior + weight * llm, by)["score"]
         assert found is not None
         return found
 
-    return max((weight for weight in candidates if weight), key=score)
+    return max((weight for weight in candidates if weight), key=score, default=1.0)
 
 
 def selection_score(figures: Mapping[str, float | None], by: SelectBy) -> float:
