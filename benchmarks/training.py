@@ -113,6 +113,7 @@ class Bench:
     def published(self, batch: int, dtype: torch.dtype) -> None:
         """One epoch with logits of the whole vocabulary at every position; BCE on the Yes logit, cross-entropy on the answer."""
         engine = self._engine(dtype, 0)
+        self._model.causal.set_attn_implementation("sdpa")
         for examples in self._batches(batch):
             made = collate(examples, self._pad, 1).to(self._device)
             embeds = self._model.embed(made)

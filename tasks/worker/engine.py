@@ -20,6 +20,7 @@ from tasks.worker.build import is_trainable
 from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to, readable
 from tasks.worker.parameters import cast_frozen, parameter_groups
 from thinkrec_core.config.training import EngineConfig
+from thinkrec_core.recllm.attention import keep_attention_weights
 from thinkrec_core.recllm.examples import Batch
 from thinkrec_core.recllm.model import LossSums, RecLLM
 from thinkrec_core.recllm.training import LoopState
@@ -70,6 +71,7 @@ class DeepSpeedEngine:
         )
         if not sharded and body_dtype != torch.float32:
             cast_frozen(model, body_dtype)
+        keep_attention_weights(model.causal)
 
     def losses(self, batch: Batch) -> LossSums:
         """Forward."""

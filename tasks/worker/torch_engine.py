@@ -10,6 +10,7 @@ import torch
 
 from tasks.worker.checkpoints import GRADIENT_NORM, checkpoint_tag, last_checkpoint, point_to, readable
 from tasks.worker.parameters import cast_frozen, parameter_groups
+from thinkrec_core.recllm.attention import keep_attention_weights
 from thinkrec_core.recllm.examples import Batch
 from thinkrec_core.recllm.model import LossSums, RecLLM
 from thinkrec_core.recllm.training import LoopState
@@ -37,6 +38,7 @@ class TorchEngine:
         self._optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0)
         self._trained = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         cast_frozen(model, body_dtype)
+        keep_attention_weights(model.causal)
 
     def losses(self, batch: Batch) -> LossSums:
         """Forward."""
