@@ -1,21 +1,32 @@
-"""What mixing experts per sample costs: one batched forward against a single adapter, and against merging user by user.
+"""What mixing experts per sample costs: one batched forward against a single adapter, and scoring against merging user by user.
 
-    python benchmarks/experts.py [--repeats 9] [--tokens 160] [--device cuda --dtype bf16 --model FOLDER]
+    python benchmarks/experts.py [--repeats 3] [--dtype fp32|bf16|both] [--users 16] [--device cuda --model FOLDER]
 
-SmolLM2-135M, in fp32 unless told otherwise, batches of 16 users with one row each. Every expert differs from every other on
-every layer, which is the dear case: experts that share the lower layers with the general adapter keep one copy there.
+SmolLM2-135M on prompts of 80 to 180 tokens as the project writes them (made-up titles), and random adapters of which every one
+differs from every other on every layer: the dear case, since experts that share the lower layers with the general adapter keep one
+copy there. Both sides have body and adapters in the same type; `both` is fp32 and, where the CPU computes it, bf16.
 
-overhead_N: seconds of the stacked forward with N experts and per-sample gates, over those of the forward with a single
-adapter as PEFT runs it; both end at the last hidden states, since the head is the same. ratio_vs_published: seconds of the
-published way of scoring the same rows with 8 experts over those of ours, each to its end:
+overhead_N: seconds of the stacked forward of 16 users with N experts and gates of their own, over those of the forward with a
+single adapter as PEFT runs it; both end at the last hidden states, since the head is the same.
 
-  published  rows as they come, two by two: where the first user is another one, `add_weighted_adapter` ("linear") over the 8
-             adapters, then a forward with the answer appended and left padding, full-vocabulary logits at every position and
-             their cross-entropy; the adapter of the user before is deleted
-  ours       as the evaluation of this project scores: rows by length, batches of 16, the answer's logit from its one row of
-             the head
+Against the published way of scoring the same rows with 8 experts, each to its end, in seconds:
 
-Variants take turns, and each figure is a ratio of medians. The parts of the published way are on stderr.
+  published  rows two by two, in the order of users: where the first user of two is another one, `add_weighted_adapter` ("linear")
+             over the 8 adapters, and the adapter of the user before is deleted; a forward with the answer appended and left
+             padding, full-vocabulary logits at every position and their cross-entropy
+  ours       `score_gated`, as the evaluation calls it: prompts of one user behind one history share their beginning, batches by
+             length, gates per row, the answer's logit from one row of the head
+
+  ratio_vs_published  16 users with 8 test rows each, cut as those of ML-1M: 4, 2, 1 and 1 of them behind one history (2.0 rows; in
+                      the data 2.3 where histories hold likes and 1.4 where they hold dislikes too)
+  ratio_ladder        the same rows under two settings, the general adapter and the experts, as the ladder needs both, with
+                      experts that differ in the last 8 layers only, as the project trains them: ours computes the layers below
+                      once, the published way scores all rows twice
+  ratio_candidates    16 users with 8 candidates each behind one history, as a re-ranking has them
+  ratio_one_row       16 users with one row each: nothing is shared, and the published way merges for every two rows
+
+Figures in bf16 have the same names with _bf16. Variants take turns, and each figure is a ratio of medians; the parts, and the
+largest difference of our scores from those of whole prompts one by one, are on stderr.
 """
 
 from __future__ import annotations
@@ -27,209 +38,113 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+# Before other packages: torch and MKL read the environment when they load.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
 import torch
-from peft import PeftModel
 
+from benchmarks.expert_rows import SETS, Bench, Rows
 from storage.assets import smollm2_folder
-from storage.language_model import load_base
-from thinkrec_core.experts.stacked import AdapterWeights, Gates, stack_adapters
-from thinkrec_core.recllm.adapters import add_lora
+from thinkrec_core.recllm.scoring import score_examples
 
-USERS, PUBLISHED_BATCH = 16, 2
-ANSWER = 3869
-"""Any token id; stands for the first token of "Yes"."""
 COUNTS = (2, 4, 8)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-RANK, ALPHA, MODULES = 8, 16.0, ("q_proj", "v_proj")
+NAMES = {"test_rows": "ratio_vs_published", "candidates": "ratio_candidates", "one_row": "ratio_one_row"}
 
 
 def main() -> None:
     """Measure and print one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--tokens", type=int, default=160, help="longest prompt; lengths fall to a half of it")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--users", type=int, default=16)
+    parser.add_argument("--dtype", choices=[*DTYPES, "both"], default="both")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="fp32", help="of the frozen body; adapters are fp32")
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: seconds of this process, busy machine"
+    )
     parser.add_argument("--model", type=Path, help="folder of the base model, for machines that cannot fetch it")
-    arguments = parser.parse_args()
-    draw = torch.Generator().manual_seed(1)
-    place = Place(arguments.model or smollm2_folder(), torch.device(arguments.device), DTYPES[arguments.dtype])
-    rows = Rows(arguments.tokens, draw, place.device)
-    peft, states = experts(place, max(COUNTS))
-    shares = torch.softmax(3 * torch.randn(USERS, max(COUNTS), generator=draw), dim=1)
-    variants: dict[str, Callable[[], None]] = {
-        "single": lambda: forward(peft, rows),
-        "published": lambda: published(peft, rows, shares),
-        "merges": lambda: merges(peft, shares),
-        "ours": ours(place, states, rows, shares),
-        **{f"stacked_{count}": stacked(place, states[:count], rows, shares[:, :count]) for count in (1, *COUNTS)},
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for repeat in range(arguments.repeats + 1):
-        for name, run in variants.items():
-            gc.collect()
-            place.wait()
-            start = time.perf_counter()
-            run()
-            place.wait()
-            if repeat:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    print({name: round(value, 4) for name, value in median.items()}, file=sys.stderr)
-    result = {f"overhead_{count}": round(median[f"stacked_{count}"] / median["single"], 3) for count in COUNTS}
-    result["ratio_vs_published"] = round(median["published"] / median["ours"], 2)
-    print(json.dumps(result))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and in which type the forwards run."""
-
-    model: Path
-    device: torch.device
-    dtype: torch.dtype
-
-    def base(self) -> Any:
-        """A fresh copy of the base model."""
-        return load_base(self.model, torch.float32).to(self.device, self.dtype)  # type: ignore[arg-type]
-
-    def wait(self) -> None:
-        """Until the device has done what it was told."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-
-class Rows:
-    """Random token ids, a row per user: right-padded and sorted by length; `arrival` is another order."""
-
-    def __init__(self, tokens: int, draw: torch.Generator, device: torch.device) -> None:
-        lengths = torch.randint(tokens // 2, tokens + 1, (USERS,), generator=draw).sort().values
-        self.device = device
-        self.ids_BT = torch.randint(100, 40_000, (USERS, tokens), generator=draw)
-        self.mask_BT = (torch.arange(tokens) < lengths[:, None]).long()
-        self.arrival = torch.randperm(USERS, generator=draw)
-
-    def part(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask of some rows, without columns that only pad."""
-        mask_BT = self.mask_BT[start:stop]
-        width = int(mask_BT.sum(dim=1).max())
-        return self.ids_BT[start:stop, :width].to(self.device), mask_BT[:, :width].to(self.device)
-
-    def published_pair(self, first: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ids, mask and labels of row `first` and the one that came after it: left-padded, the answer appended."""
-        place = int((self.arrival == first).nonzero()[0, 0])
-        pair = self.arrival[place : place + PUBLISHED_BATCH]
-        lengths = self.mask_BT[pair].sum(dim=1).tolist()
-        width = max(lengths) + 1
-        ids, mask = torch.zeros(len(pair), width, dtype=torch.long), torch.zeros(len(pair), width, dtype=torch.long)
-        for row, (number, length) in enumerate(zip(pair.tolist(), lengths, strict=True)):
-            ids[row, width - 1 - length : -1] = self.ids_BT[number, :length]
-            mask[row, width - 1 - length :] = 1
-        ids[:, -1] = ANSWER
-        labels = torch.full_like(ids, -100)
-        labels[:, -1] = ANSWER
-        return ids.to(self.device), mask.to(self.device), labels.to(self.device)
-
-
-def experts(place: Place, count: int) -> tuple[PeftModel, list[AdapterWeights]]:
-    """A PEFT model with the random adapters "0", "1", ..., and their states; "0" is active."""
-    draw = torch.Generator().manual_seed(2)
-    peft = add_lora(place.base(), RANK, ALPHA, 0.0, MODULES, seed=0)
-    config = peft.peft_config["default"]
-    for number in range(count):
-        peft.add_adapter(str(number), config)
-    peft.delete_adapter("default")
-    peft.set_adapter("0")
-    states: list[AdapterWeights] = []
-    parameters = peft.state_dict()
-    for number in range(count):
-        own = {name: value for name, value in parameters.items() if f".{number}.weight" in name and "lora_" in name}
-        for value in own.values():
-            value.copy_(0.02 * torch.randn(value.shape, generator=draw))
-        states.append(
-            {name.replace(f".{number}.weight", ".weight"): value.cpu().clone() for name, value in own.items()}
+    given = parser.parse_args()
+    computes = given.device != "cpu" or bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    dtypes = [given.dtype] if given.dtype != "both" else ["fp32", *(["bf16"] if computes else [])]
+    clock = time.perf_counter if given.clock == "wall" else time.process_time
+    result: dict[str, float] = {}
+    for name in dtypes:
+        bench = Bench(
+            given.model or smollm2_folder(), torch.device(given.device), DTYPES[name], given.users, max(COUNTS)
         )
-    return peft.eval(), states
+        found = measure(bench, given.repeats, clock)
+        result |= {key if name == dtypes[0] else f"{key}_{name}": value for key, value in found.items()}
+        del bench
+        gc.collect()
+    print(json.dumps(result | {"dtype": dtypes[0], "threads": torch.get_num_threads()}))
 
 
-@torch.no_grad()
-def forward(model: torch.nn.Module, rows: Rows, start: int = 0, stop: int = USERS) -> None:
-    """Last hidden states of some rows: the head is the same for every variant and left out."""
-    ids_BT, mask_BT = rows.part(start, stop)
-    body = model.get_base_model().model if isinstance(model, PeftModel) else model.model  # type: ignore[attr-defined]
-    body(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+def measure(bench: Bench, repeats: int, clock: Callable[[], float]) -> dict[str, float]:
+    """All ratios in the type of `bench`."""
+    rows = {name: bench.rows(cut) for name, cut in SETS.items()}
+    median = medians(bench, lambda part: variants(bench, part), rows, repeats, clock)
+    print({name: round(value, 3) for name, value in median.items()}, file=sys.stderr)
+    for name, each in rows.items():
+        lengths = [len(example.prompt.ids) for example in each.examples]
+        told = f"{name}: {len(lengths)} prompts of {min(lengths)} to {max(lengths)} tokens, {sum(lengths)} in all"
+        print(f"{told}, largest difference {difference(bench, each):.2g}", file=sys.stderr, flush=True)
+    result = {f"overhead_{count}": round(median[f"stacked_{count}"] / median["single"], 3) for count in COUNTS}
+    for name, key in NAMES.items():
+        result[key] = round(median[f"published_{name}"] / median[f"ours_{name}"], 2)
+    both = median["published_test_rows"] + median["published_general"]
+    return result | {"ratio_ladder": round(both / median["ours_ladder"], 2)}
 
 
-def stacked(place: Place, states: list[AdapterWeights], rows: Rows, shares: torch.Tensor) -> Callable[[], None]:
-    """The stacked forward with gates of its own for every row."""
-    model, gates = place.base(), Gates(len(states))
-    stack_adapters(model, states, ALPHA / RANK, gates)
-    model.to(place.device)
-
-    def run() -> None:
-        gates.set(shares)
-        forward(model, rows)
-
-    return run
-
-
-def ours(place: Place, states: list[AdapterWeights], rows: Rows, shares: torch.Tensor) -> Callable[[], None]:
-    """Scores of all rows in one batch, by length: stacked forward and the answer's row of the head."""
-    model, gates = place.base(), Gates(len(states))
-    stack_adapters(model, states, ALPHA / RANK, gates)
-    model.to(place.device)
-    answer_H = model.get_output_embeddings().weight[ANSWER]
-
-    @torch.no_grad()
-    def run() -> None:
-        order = rows.mask_BT.sum(dim=1).argsort()
-        gates.set(shares[order])
-        ids_BT, mask_BT = rows.ids_BT[order].to(rows.device), rows.mask_BT[order].to(rows.device)
-        hidden_BTH = model.model(ids_BT, mask_BT, use_cache=False).last_hidden_state
-        last_BH = hidden_BTH[torch.arange(USERS, device=rows.device), mask_BT.sum(dim=1) - 1]
-        assert (last_BH @ answer_H).shape == (USERS,)
-
-    return run
+def variants(bench: Bench, rows: dict[str, Rows]) -> dict[str, Callable[[], object]]:
+    """What takes turns, by name."""
+    mixed, tested = rows["one_row"], rows["test_rows"]
+    found: dict[str, Callable[[], object]] = {
+        "single": lambda: bench.forward(bench.peft, mixed),
+        "merges": lambda: bench.merges(mixed),
+        **{f"stacked_{count}": bench.stacked(mixed, count) for count in COUNTS},
+        "published_general": lambda: bench.published(tested, merging=False),
+        "ours_ladder": lambda: bench.ladder(tested),
+    }
+    for name, each in rows.items():
+        found[f"published_{name}"] = lambda each=each: bench.published(each)  # type: ignore[misc]
+        found[f"ours_{name}"] = lambda each=each: bench.ours(each)  # type: ignore[misc]
+    return found
 
 
-@torch.no_grad()
-def published(peft: PeftModel, rows: Rows, shares: torch.Tensor) -> None:
-    """Scores two by two, in the order in which rows come."""
-    for start in rows.arrival[::PUBLISHED_BATCH].tolist():
-        merge(peft, shares[start])
-        ids_BT, mask_BT, labels_BT = rows.published_pair(start)
-        out = peft(input_ids=ids_BT, attention_mask=mask_BT, labels=labels_BT, use_cache=False)
-        assert out.logits[:, -2, ANSWER].shape == (PUBLISHED_BATCH,)
-    forget(peft)
+def medians(
+    bench: Bench,
+    made: Callable[[dict[str, Rows]], dict[str, Callable[[], object]]],
+    rows: dict[str, Rows],
+    repeats: int,
+    clock: Callable[[], float],
+) -> dict[str, float]:
+    """Seconds of each variant of `made`, after all of them ran on a few rows."""
+    for run in made({name: each.first(2) for name, each in rows.items()}).values():
+        run()
+    runs = made(rows)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats):
+        for name, run in runs.items():
+            gc.collect()
+            bench.wait()
+            start = clock()
+            run()
+            bench.wait()
+            seconds[name].append(clock() - start)
+        print(f"{bench.dtype}: round {repeat + 1} of {repeats}", file=sys.stderr, flush=True)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def merges(peft: PeftModel, shares: torch.Tensor) -> None:
-    """The part of `published` that changes adapters."""
-    for share in shares[::PUBLISHED_BATCH]:
-        merge(peft, share)
-    forget(peft)
-
-
-def merge(peft: PeftModel, share: torch.Tensor) -> None:
-    """Merge the experts for one user, and delete the adapter of the user before."""
-    names = [str(number) for number in range(len(share))]
-    fresh, old = ("user_a", "user_b") if "user_b" in peft.peft_config else ("user_b", "user_a")
-    peft.add_weighted_adapter(names, share.tolist(), fresh, combination_type="linear")
-    peft.set_adapter(fresh)
-    if old in peft.peft_config:
-        peft.delete_adapter(old)
-
-
-def forget(peft: PeftModel) -> None:
-    """Leave the model as it was before the first merge."""
-    peft.set_adapter("0")
-    for name in ("user_a", "user_b"):
-        if name in peft.peft_config:
-            peft.delete_adapter(name)
+def difference(bench: Bench, rows: Rows) -> float:
+    """The largest difference of our scores from those of whole prompts, one at a time, on the first users."""
+    few = rows.first(2)
+    weights = torch.tensor(few.gates, dtype=torch.float32)
+    gates, model = bench.gates, bench.model
+    alone = score_examples(model, few.examples, bench.pad_id, 1, lambda chosen: gates.set(weights[chosen]))
+    return float(np.abs(bench.ours(few)[0] - alone).max())
 
 
 if __name__ == "__main__":

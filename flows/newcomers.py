@@ -52,12 +52,16 @@ def add_expert(source: str, base: str | None = None) -> dict[str, Any]:
         ladder = json.loads((path(evaluation) / "rungs.json").read_text())
         figures = json.loads((path(evaluation) / "experts.json").read_text())
         adapters = {"general": old.general} | {f"expert_{number}": ref for number, ref in experts.items()}
+        # By the names that every run has for them, so that bundles and comparisons find them: parts of the old run too.
+        parts = {"data": data, "encoder": encoder, "clusters": clusters, **adapters}
+        stages = run.stages()
+        stages["artifacts"] |= {name: ref.model_dump() for name, ref in parts.items()}
         summary = {
             "run": run.name,
             "base": old.name,
             "preset": old.summary["preset"],
             "seconds": run.seconds,
-            **run.stages(),
+            **stages,
             "config": config.model_dump(mode="json"),
             **{key: ladder[key] for key in ("rows", "users", "floor", "rungs")},
             "newcomers": {

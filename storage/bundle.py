@@ -106,8 +106,9 @@ def export_bundle(root: Path, summary: Mapping[str, Any], out: Path) -> Path:
                 for name in names:
                     (building / part / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(folders[part] / name, building / part / name)
-            if "prior" in folders:
-                shutil.copyfile(folders["prior"] / PRIOR, building / "encoder" / PRIOR)
+            prior = folders.get("prior", folders["encoder"]) / PRIOR  # that of an extended encoder lies beside it
+            if prior.is_file() or "prior" in folders:
+                shutil.copyfile(prior, building / "encoder" / PRIOR)
             shutil.copyfile(data / "items.parquet", building / "items.parquet")
         except FileNotFoundError as error:
             raise DataError(

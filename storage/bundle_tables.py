@@ -8,13 +8,11 @@ import duckdb
 import numpy as np
 from safetensors.numpy import save_file
 
-from storage.rec_data import load_encoder_tables, load_samples
+from storage.rec_data import SIGNALS, load_samples, load_signals
 from storage.schemas import BUNDLE_SEEN, BUNDLE_USERS
 from storage.tables import write_table
 from thinkrec_core.config.root import ThinkRecConfig
-from thinkrec_core.recllm.signals import Signals
 
-SIGNALS = "encoder/signals.safetensors"
 NEWEST = """
 WITH rows AS (SELECT * FROM read_parquet($files)),
      last AS (SELECT user_idx, max(timestamp) AS timestamp FROM rows GROUP BY user_idx)
@@ -55,5 +53,7 @@ def write_users(data: Path, encoder: Path, config: ThinkRecConfig, folder: Path)
         BUNDLE_SEEN,
     )
     train = load_samples(data, encoder, "train")
-    signals = Signals(load_encoder_tables(encoder), train, config.llm.projector.inputs)
-    save_file({name: np.ascontiguousarray(value) for name, value in signals.statistics.items()}, folder / SIGNALS)
+    signals = load_signals(encoder, train, config.llm.projector.inputs)
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in signals.statistics.items()}, folder / "encoder" / SIGNALS
+    )

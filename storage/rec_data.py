@@ -15,12 +15,15 @@ from safetensors.numpy import load_file
 
 from storage.schemas import CLUSTERS, ENCODER_SCORES, ITEMS, SAMPLES
 from storage.tables import ragged, read_table
+from thinkrec_core.config.llm import ProjectorInputs
 from thinkrec_core.errors import StoreError
 from thinkrec_core.recllm.prompt import ItemTexts
 from thinkrec_core.recllm.records import Samples
-from thinkrec_core.recllm.signals import EncoderTables
+from thinkrec_core.recllm.signals import EncoderTables, Signals
 
 Split = Literal["train", "valid", "test"]
+SIGNALS = "signals.safetensors"
+"""Statistics of the soft tokens' inputs beside an encoder, where they are not those of the data's train rows."""
 
 
 def load_samples(data: Path, encoder: Path, split: Split) -> Samples:
@@ -73,6 +76,19 @@ def load_encoder_tables(encoder: Path) -> EncoderTables:
         user_bias=tensors["user_bias"],
         item_bias=tensors["item_bias"],
     )
+
+
+def load_signals(encoder: Path, train: Samples, inputs: ProjectorInputs) -> Signals:
+    """Inputs of the soft tokens: with the statistics that lie beside the encoder, or with those of `train`.
+
+    They lie beside an encoder that was extended: what it says of users that it knew must not change with rows of others.
+
+    Raises:
+        DataError: a vector or bias is not finite.
+    """
+    tables = load_encoder_tables(encoder)
+    kept = encoder / SIGNALS
+    return Signals.restored(tables, load_file(kept), inputs) if kept.is_file() else Signals(tables, train, inputs)
 
 
 def load_gates(clusters: Path, experts: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from storage.encoder_data import read_examples
 from storage.prior_data import PRIOR, read_prior, write_prior
+from storage.rec_data import SIGNALS, load_samples, load_signals
 from storage.schemas import ENCODER_SCORES, INTERACTIONS, ITEMS
 from storage.store import ArtifactRef, Draft
 from storage.tables import read_table, write_table
@@ -31,10 +32,12 @@ LINEAR = ("mf", "lightgcn")
 def extend_encoder(
     context: RunContext, encoder: ArtifactRef, old_data: ArtifactRef, data: ArtifactRef
 ) -> ArtifactRef | State[ArtifactRef]:
-    """The artifact with vectors.safetensors, encoder.json and scores_*.parquet for all users of `data`.
+    """The artifact with vectors.safetensors, weights.safetensors, signals.safetensors, encoder.json and scores_*.parquet for
+    all users of `data`.
 
     Users and items of `old_data` keep their vectors; new users are folded in from their train rows, those without any have
-    zeros, as items without have. Train logits of new users are out of fold. A fitted prior stays as it is.
+    zeros, as items without have. Train logits of new users are out of fold. A fitted prior stays as it is, and so do the
+    statistics of the soft tokens' inputs: new rows would move the scale, and with it the scores of everybody.
 
     Raises:
         DataError: an encoder of another kind, or numbers of users or items that changed between the data sets.
@@ -67,8 +70,20 @@ def extend_encoder(
         new = train.user_idx >= known_users
         rows = train.user_idx[new], train.item_idx[new], train.label[new]
         for user, values in fold_in(theta, items, *rows).items():
-            grown["user_vectors"][user], grown["user_bias"][user] = values[:-1], values[-1]
+            grown["user_vectors"][user] = values[:-1]
+            grown["user_bias"][user] = values[-1] if described["config"]["biases"] else 0.0
         save_file({**tables, **grown}, draft.path / "vectors.safetensors")
+        weights = load_file(path(encoder) / "weights.safetensors")
+        save_file(_grown_weights(weights, grown, described["config"]), draft.path / "weights.safetensors")
+        old_rows = load_samples(path(old_data), path(encoder), "train")
+        statistics = load_signals(path(encoder), old_rows, "vectors_and_scalars").statistics
+        counts: dict[str, npt.NDArray[Any]] = {
+            "user_count": np.bincount(train.user_idx, minlength=sizes["user"] + 1),
+            "item_count": np.zeros(sizes["item"] + 1, np.int64),
+        }
+        for name, values in counts.items():
+            values[: len(statistics[name])] = statistics[name]
+        save_file({**statistics, **counts}, draft.path / SIGNALS)
         priors: dict[str, npt.NDArray[np.float64]] = {}
         prior = read_prior(path(encoder)) if (path(encoder) / PRIOR).is_file() else None
         for split in ("train", "valid", "test"):
@@ -99,6 +114,22 @@ def extend_encoder(
         inputs={"encoder": encoder, "old_data": old_data, "data": data},
         settings={"folds": folds},
     )
+
+
+def _grown_weights(
+    weights: dict[str, npt.NDArray[Any]], after: dict[str, npt.NDArray[Any]], config: dict[str, Any]
+) -> dict[str, npt.NDArray[Any]]:
+    """The encoder's weights with rows for whoever is new, such that restored they give the vectors `after`.
+
+    LightGCN takes the mean of layers + 1 terms, and a node without edges stands in the first alone.
+    """
+    found, terms = dict(weights), 1 + config["layers"] if config["kind"] == "lightgcn" else 1
+    for side in ("user", "item"):
+        table = weights[f"{side}_table"]
+        vectors = after[f"{side}_vectors"][len(table) :]
+        found[f"{side}_table"] = np.concatenate([table, (terms * vectors).astype(table.dtype)])
+        found[f"{side}_bias"] = after[f"{side}_bias"]
+    return found
 
 
 def _largest(data: Path, column: str) -> int:

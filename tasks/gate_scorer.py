@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storage.language_model import load_stacked
 from tasks.view import View
 from tasks.worker.build import Examples
-from thinkrec_core.experts.shared_depth import score_settings
-from thinkrec_core.recllm.examples import Example, collate
+from thinkrec_core.experts.shared_depth import score_gated
+from thinkrec_core.recllm.examples import Example
 from thinkrec_core.recllm.prompt import PromptKind
 from thinkrec_core.recllm.records import Samples
 
@@ -54,22 +53,20 @@ class GateScorer:
         shared: bool = True,
         cross_terms: bool = False,
     ) -> Scores:
-        """(V, R) LLM scores of `rows` without prior under V settings (R, A) each; batches are of like length.
+        """(V, R) LLM scores of `rows` without prior under V settings (R, A) each.
 
         Args:
             shared: all weights of a row sum to one, so that the layers below the experts are the same in every setting.
             cross_terms: [compat] fuse as published.
+
+        Raises:
+            ValueError: a score is not finite.
         """
         made = self.make(samples, rows, prompt)
-        out = np.empty((len(settings), len(made)))
-        order = np.argsort([len(example.prompt.ids) for example in made], kind="stable")
-        pad_id, n_tokens = self._examples.tokenizer.pad_id, self.model.projector.n_tokens
+        pad_id, depth = self._examples.tokenizer.pad_id, self._shared if shared else 0
         with self._view.progress(f"scoring {prompt} prompts", len(made)) as advance:
-            for start in range(0, len(order), BATCH):
-                chosen = order[start : start + BATCH]
-                batch = collate([made[index] for index in chosen], pad_id, n_tokens, False)
-                weights = [torch.tensor(setting[chosen], dtype=torch.float32) for setting in settings]
-                depth = self._shared if shared else 0
-                out[:, chosen] = score_settings(self.model, self.gates, batch, weights, depth, cross_terms).numpy()
-                advance(completed=start + len(chosen))
-        return out
+
+            def told(done: int) -> None:
+                advance(completed=done)
+
+            return score_gated(self.model, self.gates, made, settings, pad_id, BATCH, depth, cross_terms, told)

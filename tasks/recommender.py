@@ -20,11 +20,10 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from storage.bundle import Bundle
-from storage.bundle_tables import SIGNALS
 from storage.language_model import load_base, load_stacked, load_tokenizer
 from storage.models import resolve_model
 from storage.prior_data import read_prior
-from storage.rec_data import load_encoder_tables, load_gates, load_item_texts
+from storage.rec_data import SIGNALS, load_encoder_tables, load_gates, load_item_texts
 from storage.schemas import BUNDLE_SEEN, BUNDLE_USERS, CLUSTERS, ITEMS
 from storage.tables import ragged, read_table
 from tasks.worker.build import prompt_options
@@ -303,7 +302,7 @@ class Recommender:
         folder = self.bundle.path / "encoder"
         config: EncoderConfig = self.config.encoder
         self._encoder = restore_encoder(config, load_tensors(folder / "weights.safetensors"))
-        statistics = load_file(self.bundle.path / SIGNALS)
+        statistics = load_file(folder / SIGNALS)
         self._prior = read_prior(folder) if self.config.training.prior in ("bias", "stacker") else None
         tables = load_encoder_tables(folder)
         self._signals = Signals.restored(tables, statistics, self.config.llm.projector.inputs)

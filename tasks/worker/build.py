@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from storage.durable import replace_whole
 from storage.language_model import ADAPTER, adapter_weights, load_base, load_projector, load_tokenizer, read_settings
-from storage.rec_data import load_encoder_tables, load_item_texts, load_samples, users_digest, users_of_cluster
+from storage.rec_data import load_item_texts, load_samples, load_signals, users_digest, users_of_cluster
 from storage.schemas import REFLECTIONS
 from storage.tables import read_table
 from tasks.worker.job import TrainingJob
@@ -29,7 +29,6 @@ from thinkrec_core.recllm.projector import Projector
 from thinkrec_core.recllm.prompt import PromptBuilder, PromptKind, PromptOptions
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.scoring import score_examples
-from thinkrec_core.recllm.signals import Signals
 from thinkrec_core.recllm.tokens import PieceTokenizer
 from thinkrec_core.seeds import derived_seed, generator
 
@@ -63,7 +62,7 @@ class Examples:
             raise StoreError(
                 f"{encoder} has no logits of training.prior {config.training.prior}", "an artifact of stage prior"
             )
-        self.signals = Signals(load_encoder_tables(encoder), self.train, config.llm.projector.inputs)
+        self.signals = load_signals(encoder, self.train, config.llm.projector.inputs)
         self.prompts = PromptBuilder(tokenizer, load_item_texts(data), prompt_options(config))
 
     def factory(self, samples: Samples, answers: AnswerTokens, with_prior: bool) -> ExampleFactory:

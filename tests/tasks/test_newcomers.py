@@ -9,21 +9,31 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_tensors
 
+from storage.encoder_data import read_examples
+from storage.rec_data import load_encoder_tables, load_samples, load_signals
 from storage.schemas import CLUSTERS, ENCODER_SCORES, INTERACTIONS, ITEMS, SAMPLES
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tables import read_table, write_table
 from storage.tracking import NullTracker
 from tasks.cluster_users import cluster_users
 from tasks.extend_clusters import extend_clusters
-from tasks.extend_encoder import extend_encoder
+from tasks.extend_encoder import LINEAR, extend_encoder
 from tasks.stage import RunContext
 from tasks.view import View
+from thinkrec_core.config.encoder import EncoderConfig
 from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.encoders.fit import score_examples
+from thinkrec_core.encoders.registry import restore_encoder
 from thinkrec_core.errors import DataError
+from thinkrec_core.recllm.records import Samples
+from thinkrec_core.recllm.signals import Signals
 
 OLD, NEW, ITEM_COUNT, PER_USER = 20, 6, 15, 8
 """Users 1..20 of the run in two groups; users 21..26 came later and like what nobody liked before."""
+
+FULL = "vectors_and_scalars"
 
 
 def rows(users: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -66,7 +76,23 @@ def write_encoder(folder: Path, kind: str = "mf") -> None:
     }
     tables = {name: values.astype(np.float32) for name, values in tables.items()}
     save_file({**tables, "mu": np.array([-1.0], np.float32)}, folder / "vectors.safetensors")
-    (folder / "encoder.json").write_text(json.dumps({"config": {"kind": kind}}))
+    config = EncoderConfig(kind=kind, embedding_size=3)  # type: ignore[arg-type]
+    (folder / "encoder.json").write_text(json.dumps({"config": config.model_dump(mode="json")}))
+    if kind not in LINEAR:
+        return
+    # Nodes without edges: LightGCN's vectors are then its rows over the number of terms, and MF's are its rows.
+    terms = 1 + config.layers if kind == "lightgcn" else 1
+    weights = {name: tables[name] for name in ("user_bias", "item_bias")} | {"mu": np.array([-1.0], np.float32)}
+    weights |= {f"{side}_table": terms * tables[f"{side}_vectors"] for side in ("user", "item")}
+    if kind == "lightgcn":
+        weights["edges_2E"] = np.zeros((2, 0), np.int32)
+    save_file(weights, folder / "weights.safetensors")
+    made = rows(OLD, np.random.default_rng(1))
+    users, items = made["user"], made["item"]
+    logit = -1.0 + (tables["user_vectors"][users] * tables["item_vectors"][items]).sum(axis=1)
+    for split in ("train", "valid", "test"):
+        columns = {"row": np.arange(len(users), dtype=np.int32), "logit": logit.astype(np.float32)}
+        write_table(folder / f"scores_{split}.parquet", columns, ENCODER_SCORES)
 
 
 class Made:
@@ -91,6 +117,9 @@ class Made:
     def ref(result: Any) -> ArtifactRef:
         return result if isinstance(result, ArtifactRef) else result.data
 
+    def samples(self, data: ArtifactRef, encoder: Path) -> Samples:
+        return load_samples(self.store.path(data), encoder, "train")
+
     def extended(self, data: ArtifactRef | None = None) -> tuple[Path, ArtifactRef]:
         ref = self.ref(extend_encoder.fn(self.context, self.encoder, self.old, data or self.new))
         return self.store.path(ref), ref
@@ -112,6 +141,39 @@ def test_the_encoder_keeps_what_it_knew_and_learns_the_newcomers(made: Made) -> 
         scores = read_table(folder / f"scores_{split}.parquet", ENCODER_SCORES)
         assert scores.num_rows == (OLD + NEW) * PER_USER
         assert np.isfinite(scores.column("logit").to_numpy()).all()
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_the_extended_weights_are_an_encoder_that_scores_as_the_artifact_says(made: Made, kind: str) -> None:
+    made.encoder = made.publish("encoder", f"{kind}_again", lambda folder: write_encoder(folder, kind))
+    folder, _ = made.extended()
+    config = EncoderConfig.model_validate(json.loads((folder / "encoder.json").read_text())["config"])
+    encoder = restore_encoder(config, load_tensors(folder / "weights.safetensors"))
+    told = read_table(folder / "scores_test.parquet", ENCODER_SCORES).column("logit").to_numpy()
+    samples = read_examples(made.store.path(made.new) / "samples_test.parquet")
+    np.testing.assert_allclose(score_examples(encoder, samples), told, atol=1e-5)
+    vectors = load_file(folder / "vectors.safetensors")
+    for name, values in encoder.tables().items():
+        np.testing.assert_allclose(values, vectors[name], atol=1e-6, err_msg=name)
+
+
+def test_what_soft_tokens_are_made_from_stays_for_everybody_who_was_known(made: Made) -> None:
+    old = load_signals(made.store.path(made.encoder), made.samples(made.old, made.store.path(made.encoder)), FULL)
+    folder, extended = made.extended()
+    rows = made.samples(made.new, folder)
+    new = load_signals(folder, rows, FULL)
+    known = rows.user_idx <= OLD
+    np.testing.assert_array_equal(new.user_vectors[: OLD + 1], old.user_vectors)
+    np.testing.assert_array_equal(new.item_vectors, old.item_vectors)
+    before = old.scalars(made.samples(made.old, made.store.path(made.encoder)))
+    np.testing.assert_allclose(new.scalars(rows)[known], before, atol=1e-5)  # logits are summed anew
+    assert (new.statistics["user_count"][OLD + 1 :] == PER_USER).all()
+    fitted_anew = Signals(load_encoder_tables(folder), rows, FULL)  # what would move everybody
+    assert np.abs(fitted_anew.user_vectors[1 : OLD + 1] - old.user_vectors[1:]).max() > 1e-3
+    # The next addition finds the same statistics.
+    made.encoder, made.old = extended, made.new
+    twice = load_signals(made.extended()[0], rows, FULL)
+    np.testing.assert_array_equal(twice.user_vectors[: OLD + 1], old.user_vectors)
 
 
 def test_the_clusters_keep_routes_and_gates_of_the_others(made: Made) -> None:

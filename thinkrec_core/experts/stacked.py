@@ -155,7 +155,7 @@ def stack_adapters(
             )
         if not trainable and bool((a_NRI == a_NRI[:1]).all() and (b_NOR == b_NOR[:1]).all()):
             a_NRI, b_NOR = a_NRI[:1], b_NOR[:1]
-        dtype = base.weight.dtype if base.weight.dtype == torch.float64 else torch.float32
+        dtype = _dtype(base.weight.dtype, trainable)
         layer = StackedLoRALinear(base, a_NRI.to(dtype), b_NOR.to(dtype), scaling, gates)
         layer.a_stack_RI.requires_grad_(trainable)
         layer.b_stack_OR.requires_grad_(trainable)
@@ -163,10 +163,17 @@ def stack_adapters(
     return len(paths)
 
 
+def _dtype(base: torch.dtype, trainable: bool) -> torch.dtype:
+    """The type in which adapters of a layer are computed: its own, but fp32 where they train or its weights are no floats."""
+    if base == torch.float64 or (base in (torch.bfloat16, torch.float16) and not trainable):
+        return base
+    return torch.float32
+
+
 def unstack_adapters(causal: Any) -> list[dict[str, torch.Tensor]]:
     """One PEFT state per column of the gates, out of a causal LM that `stack_adapters` changed: what a training ended with.
 
-    The tensors are copies, in fp32 or float64 as the stack holds them; the LM stays as it is. Without a stack: no states.
+    The tensors are copies, in the type in which the stack holds them; the LM stays as it is. Without a stack: no states.
     """
     layers = {name: module for name, module in causal.named_modules() if isinstance(module, StackedLoRALinear)}
     count = next(iter(layers.values())).gates.adapters if layers else 0

@@ -34,8 +34,22 @@ def only_layers(body: Any, start: int, stop: int, final_norm: bool) -> Iterator[
         body.layers, body.norm, body.config.num_hidden_layers = layers, norm, count
 
 
-def run_body(body: Any, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """(B, T, H) what `body`, whole or reduced, makes of `hidden_BTH`."""
-    out = body(inputs_embeds=hidden_BTH, attention_mask=mask_BT, use_cache=False)
+def takes_masks(body: Any) -> bool:
+    """Whether every layer of the body attends as a (B, 1, T, T) mask says and knows positions by their ids alone."""
+    attends = getattr(body.config, "_attn_implementation", None) in ("sdpa", "eager")
+    return can_split(body) and attends and not getattr(body.config, "sliding_window", None)
+
+
+def run_body(
+    body: Any, hidden_BTH: torch.Tensor, mask: torch.Tensor, position_BT: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(B, T, H) what `body`, whole or reduced, makes of `hidden_BTH`.
+
+    Args:
+        mask: (B, T) of real tokens, or (B, 1, T, T) added to the logits of attention.
+        position_BT: of the tokens; None counts from 0.
+    """
+    positions = {} if position_BT is None else {"position_ids": position_BT}
+    out = body(inputs_embeds=hidden_BTH, attention_mask=mask, use_cache=False, **positions)
     last_BTH: torch.Tensor = out.last_hidden_state
     return last_BTH

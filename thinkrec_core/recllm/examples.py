@@ -84,7 +84,8 @@ class ExampleFactory:
 class Batch:
     """B examples, right-padded to T tokens; their answers to L tokens.
 
-    Right padding leaves position ids as they are; answer positions are gathered by true length.
+    Right padding leaves position ids as they are; answer positions are gathered by true length. For scoring a row may hold
+    several prompts (`packs`).
     """
 
     input_ids_BT: torch.Tensor
@@ -103,6 +104,23 @@ class Batch:
     lower_BTH: torch.Tensor | None = None
     """Hidden states from which the layers above `lower_depth` go on; None runs the whole body."""
     lower_depth: int = 0
+    segment_BT: torch.Tensor | None = None
+    """Where a row holds several prompts (`packs`): 0 on their common beginning, 1, 2, ... on their ends, -1 on padding."""
+    position_BT: torch.Tensor | None = None
+    """There: the position of every token in its own prompt."""
+    answer_row_B: torch.Tensor | None = None
+    """There: the row of each example; else example b is row b."""
+
+    def attention(self, dtype: torch.dtype) -> torch.Tensor:
+        """What a body takes as mask: attention_mask_BT, or where a row holds several prompts (B, 1, T, T) in `dtype`, added to the
+        logits of attention: a token sees the beginning and its own end, both up to itself.
+        """
+        if self.segment_BT is None:
+            return self.attention_mask_BT
+        seen_B1T, own_BT1 = self.segment_BT[:, None, :], self.segment_BT[:, :, None]
+        visible_BTT = ((seen_B1T == 0) | (seen_B1T == own_BT1)).tril()
+        mask_BTT = torch.zeros(visible_BTT.shape, dtype=dtype, device=visible_BTT.device)
+        return mask_BTT.masked_fill_(~visible_BTT, torch.finfo(dtype).min)[:, None]
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
@@ -149,3 +167,20 @@ def collate(examples: Sequence[Example], pad_id: int, n_tokens: int, with_answer
         slot_position_S=placed[:, 1],
         slot_inputs_SF=torch.from_numpy(np.concatenate([example.slot_inputs for example in examples])),
     )
+
+
+def part(example: Example, start: int, stop: int) -> Example:
+    """`example` reduced to the tokens start..stop of its prompt and the slots among them."""
+    inside = [number for number, slot in enumerate(example.prompt.slots) if start <= slot.position < stop]
+    kept = [example.prompt.slots[number] for number in inside]
+    slots = tuple(replace(slot, position=slot.position - start) for slot in kept)
+    prompt = Prompt(example.prompt.ids[start:stop], slots)
+    return replace(example, prompt=prompt, slot_inputs=example.slot_inputs[inside])
+
+
+def joined(first: Example, second: Example) -> Example:
+    """`first` with the tokens and slots of `second` behind its own."""
+    start = len(first.prompt.ids)
+    moved = tuple(replace(slot, position=slot.position + start) for slot in second.prompt.slots)
+    prompt = Prompt(first.prompt.ids + second.prompt.ids, first.prompt.slots + moved)
+    return replace(first, prompt=prompt, slot_inputs=np.concatenate([first.slot_inputs, second.slot_inputs]))

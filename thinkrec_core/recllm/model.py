@@ -99,19 +99,21 @@ class RecLLM(nn.Module):
         """(B, T, H) last hidden states; the lower layers are left out where the batch brings what they make."""
         body = self.causal.base_model
         if batch.lower_BTH is None:
-            return run_body(body, self.embed(batch), batch.attention_mask_BT)
+            return _run(body, self.embed(batch), batch)
         with only_layers(body, batch.lower_depth, len(body.layers), final_norm=True):
-            return run_body(body, batch.lower_BTH, batch.attention_mask_BT)
+            return _run(body, batch.lower_BTH, batch)
 
     @torch.no_grad()
     def lower(self, batch: Batch, depth: int) -> torch.Tensor:
         """(B, T, H) hidden states after the lowest `depth` layers, without gradient."""
         body = self.causal.base_model
         with only_layers(body, 0, depth, final_norm=False):
-            return run_body(body, self.embed(batch), batch.attention_mask_BT)
+            return _run(body, self.embed(batch), batch)
 
     def _last(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
-        rows_B = torch.arange(len(batch.answer_start_B), device=hidden_BTH.device)
+        rows_B = batch.answer_row_B
+        if rows_B is None:
+            rows_B = torch.arange(len(batch.answer_start_B), device=hidden_BTH.device)
         return hidden_BTH[rows_B, batch.answer_start_B]
 
     def _scores(self, last_BH: torch.Tensor) -> torch.Tensor:
@@ -138,6 +140,10 @@ class RecLLM(nn.Module):
 
     def _capped(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
+
+
+def _run(body: Any, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return run_body(body, hidden_BTH, batch.attention(hidden_BTH.dtype), batch.position_BT)
 
 
 def embedding_rms(causal: Any) -> float:

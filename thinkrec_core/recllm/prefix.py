@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from thinkrec_core.recllm.examples import Example, collate
+from thinkrec_core.recllm.examples import Example, collate, part
 from thinkrec_core.recllm.model import RecLLM
-from thinkrec_core.recllm.prompt import Prompt
 from thinkrec_core.recllm.scoring import all_finite, by_length, evaluating
 
 Rows = npt.NDArray[np.int64]
@@ -76,11 +74,11 @@ def score_targets(
         if length:
             if before_batch is not None:
                 before_batch(np.zeros(1, np.int64))
-            beginning = collate([_part(examples[0], 0, length)], pad_id, n_tokens, with_answers=False).to(device)
+            beginning = collate([part(examples[0], 0, length)], pad_id, n_tokens, with_answers=False).to(device)
             cache = _run(model, model.embed(beginning), beginning.attention_mask_BT, None)[1]
         scores = np.empty(len(examples))
         for chosen in by_length(examples, batch_size, before_batch):
-            ends = [_part(examples[index], length, len(examples[index].prompt.ids)) for index in chosen]
+            ends = [part(examples[index], length, len(examples[index].prompt.ids)) for index in chosen]
             batch = collate(ends, pad_id, n_tokens, with_answers=False).to(device)
             shared_BP = batch.attention_mask_BT.new_ones(len(chosen), length)
             mask_BT = torch.cat([shared_BP, batch.attention_mask_BT], dim=1)
@@ -102,15 +100,6 @@ def _repeated(cache: Any, rows: int) -> Any:
     copied = copy.deepcopy(cache)
     copied.batch_repeat_interleave(rows)
     return copied
-
-
-def _part(example: Example, start: int, stop: int) -> Example:
-    """`example` reduced to the tokens start..stop of its prompt and the slots among them."""
-    inside = [number for number, slot in enumerate(example.prompt.slots) if start <= slot.position < stop]
-    kept = [example.prompt.slots[number] for number in inside]
-    slots = tuple(replace(slot, position=slot.position - start) for slot in kept)
-    prompt = Prompt(example.prompt.ids[start:stop], slots)
-    return replace(example, prompt=prompt, slot_inputs=example.slot_inputs[inside])
 
 
 def _same_slot(first: Example, other: Example, number: int) -> bool:

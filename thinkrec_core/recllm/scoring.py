@@ -73,5 +73,5 @@ def all_finite(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         ValueError: one is not finite.
     """
     if not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite")
     return scores

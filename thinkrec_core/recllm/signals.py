@@ -41,6 +41,8 @@ SCALARS = (
 OUT_OF_FOLD = tuple(SCALARS.index(name) for name in ("encoder_logit", "history_liked_share", "log_history_length"))
 """Scalars of a train row that its label had no part in."""
 
+SIDES = ("users", "items")
+
 OF_TARGET = [SCALARS.index(name) for name in ("encoder_logit", "item_bias", "log_item_count")]
 """Scalars that depend on the target: zero in the user's slot, so that prompts of one user begin alike."""
 
@@ -88,24 +90,33 @@ class Signals:
         """Signals without their train rows.
 
         Args:
-            statistics: what `statistics` of the fitted ones gave.
+            statistics: what `statistics` of the fitted ones gave; those of users that came later may follow in user_count, and
+                of items in item_count. `fitted_users` and `fitted_items`, how many rows of the tables the fitted ones had, keep
+                the scale of the vectors as it was.
 
         Raises:
             DataError: a vector or bias is not finite.
         """
         signals = cls.__new__(cls)
-        signals._hold(tables, statistics["user_count"], statistics["item_count"], inputs)
+        fitted = tuple(
+            int(statistics[f"fitted_{side}"][0]) if f"fitted_{side}" in statistics else None for side in SIDES
+        )
+        signals._hold(tables, statistics["user_count"], statistics["item_count"], inputs, fitted)
         signals._mean, signals._std = statistics["scalar_mean"], statistics["scalar_std"]
         return signals
 
     @property
     def statistics(self) -> dict[str, npt.NDArray[Any]]:
-        """What was taken from the train rows: user_count (U+1,), item_count (I+1,), scalar_mean and scalar_std."""
+        """What was taken from the train rows: user_count (U+1,), item_count (I+1,), scalar_mean and scalar_std, and how many rows
+        of the tables gave the scale of the vectors: fitted_users (1,) and fitted_items (1,).
+        """
         return {
             "user_count": self._user_count,
             "item_count": self._item_count,
             "scalar_mean": self._mean,
             "scalar_std": self._std,
+            "fitted_users": np.array([self._fitted[0]], np.int64),
+            "fitted_items": np.array([self._fitted[1]], np.int64),
         }
 
     def _hold(
@@ -114,6 +125,7 @@ class Signals:
         user_count: npt.NDArray[np.int64],
         item_count: npt.NDArray[np.int64],
         inputs: ProjectorInputs,
+        fitted: tuple[int | None, ...] = (None, None),
     ) -> None:
         for name, values in vars(tables).items():
             if not np.isfinite(values).all():
@@ -124,8 +136,13 @@ class Signals:
         self.inputs = inputs
         self._tables = tables
         self._user_count, self._item_count = user_count, item_count
-        self.user_vectors = _standardised(tables.user_vectors, user_count > 0)
-        self.item_vectors = _standardised(tables.item_vectors, item_count > 0)
+        counts = (user_count, item_count)
+        self._fitted = [len(count) if rows is None else rows for count, rows in zip(counts, fitted, strict=True)]
+        in_train = [
+            (count > 0) & (np.arange(len(count)) < rows) for count, rows in zip(counts, self._fitted, strict=True)
+        ]
+        self.user_vectors = _standardised(tables.user_vectors, in_train[0])
+        self.item_vectors = _standardised(tables.item_vectors, in_train[1])
 
     @property
     def size(self) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.tiny_model import randomise_lora, tiny_causal
 from tests.tiny_recllm import Tiny, tiny_recllm
-from thinkrec_core.experts.shared_depth import score_settings
+from tests.user_rows import rows_of_users
+from thinkrec_core.experts.shared_depth import score_gated, score_settings
 from thinkrec_core.experts.stacked import Gates, stack_adapters
 from thinkrec_core.recllm.adapters import add_lora, layer_of
 from thinkrec_core.recllm.examples import Batch, collate
+from thinkrec_core.recllm.scoring import score_examples
 
 LAYERS, SHARED, BATCH = 4, 2, 6
 
@@ -102,3 +105,39 @@ def test_the_model_is_left_as_it_was_after_an_error(stack: tuple[Tiny, Gates, Ba
     with pytest.raises(IndexError):
         score_settings(tiny.model, gates, broken, gate_settings(), SHARED)
     assert (body.layers, body.norm, body.config.num_hidden_layers) == before
+
+
+def test_rows_of_many_users_are_scored_under_their_own_gates(stack: tuple[Tiny, Gates, Batch]) -> None:
+    tiny, gates, _ = stack
+    examples = rows_of_users(tiny)
+    by_user = torch.rand(4, 3, generator=torch.Generator().manual_seed(2)).double().numpy()
+    by_user /= by_user.sum(axis=1, keepdims=True)
+    users = np.array([example.user for example in examples])
+    general = np.eye(3)[np.zeros(len(users), int)]
+    settings = [general, by_user[users], np.where(users[:, None] == 2, general, by_user[users][:, ::-1])]
+    done: list[int] = []
+    pad_id = tiny.pieces.pad_id
+    found = score_gated(tiny.model, gates, examples, settings, pad_id, 4, SHARED, progress=done.append)
+    for setting, scores in zip(settings, found, strict=True):
+        weights = torch.tensor(setting, dtype=torch.float32)
+        alone = score_examples(tiny.model, examples, pad_id, 1, lambda rows, weights=weights: gates.set(weights[rows]))
+        np.testing.assert_allclose(scores, alone, atol=2e-5)
+    assert np.abs(found[1] - found[0]).max() > 1e-2
+    assert (done[-1], done == sorted(done), len(done) > 1) == (len(examples), True, True)
+    order = np.random.default_rng(1).permutation(len(examples))
+    mixed = [setting[order] for setting in settings]
+    permuted = score_gated(tiny.model, gates, [examples[row] for row in order], mixed, pad_id, 4, SHARED)
+    np.testing.assert_allclose(permuted, found[:, order], atol=2e-5)
+    # Rows of one user under unequal gates never share a sequence.
+    odd = [np.where(np.arange(len(users))[:, None] % 2 == 0, settings[1], general)]
+    weights = torch.tensor(odd[0], dtype=torch.float32)
+    alone = score_examples(tiny.model, examples, pad_id, 1, lambda rows: gates.set(weights[rows]))
+    np.testing.assert_allclose(score_gated(tiny.model, gates, examples, odd, pad_id, 4)[0], alone, atol=2e-5)
+
+
+def test_a_gated_score_that_is_not_finite_is_an_error(stack: tuple[Tiny, Gates, Batch]) -> None:
+    tiny, gates, _ = stack
+    examples = rows_of_users(tiny)
+    broken = [replace(example, prior=float("nan")) for example in examples]
+    with pytest.raises(ValueError, match="15 of 15 scores are not finite"):
+        score_gated(tiny.model, gates, broken, [np.eye(3)[np.zeros(15, int)]], tiny.pieces.pad_id, 4)

@@ -248,6 +248,22 @@ def test_a_mixed_batch_of_a_real_lm_is_peft_row_by_row() -> None:
 
 
 @torch.no_grad()
+def test_a_half_precision_body_computes_its_adapters_likewise_unless_they_train(states: list[AdapterWeights]) -> None:
+    layers = {}
+    for trainable in (False, True):
+        causal, gates = tiny_causal().bfloat16(), Gates(ADAPTERS)
+        stack_adapters(causal, states, SCALING, gates, trainable)
+        gates.set(mixed_gates())
+        layers[trainable] = causal.model.layers[0].self_attn.q_proj
+        expected = torch.stack([merged(states, own)(IDS[n : n + 1]).logits[0] for n, own in enumerate(mixed_gates())])
+        found = causal(IDS).logits
+        assert found.dtype == torch.bfloat16
+        bare = tiny_causal().bfloat16()(IDS).logits.double()
+        assert float((found.double() - expected).abs().mean()) < 0.1 * float((bare - expected).abs().mean())
+    assert (layers[False].a_stack_RI.dtype, layers[True].a_stack_RI.dtype) == (torch.bfloat16, torch.float32)
+
+
+@torch.no_grad()
 def test_cross_terms_are_the_linear_combination_of_peft(states: list[AdapterWeights], folders: list[Path]) -> None:
     shares = [0.2, 0.5, 0.3]
     peft = PeftModel.from_pretrained(tiny_causal(), str(folders[0]), adapter_name="0")
