@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -17,17 +15,11 @@ from tasks.serving.app import create_app
 from tasks.serving.engine import Engine
 from tasks.serving.limits import Limits
 from tasks.serving.metrics import Metrics
+from tests.chromium import HOSTILE, headless, until, webdriver
 from tests.tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.slow
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs pip install 'thinkrec[browser]'")
 pytest.importorskip("axe_core_python", reason="needs pip install 'thinkrec[browser]'")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-if not (CHROMIUM and DRIVER):
-    pytest.skip("needs Chromium and chromedriver on the PATH", allow_module_level=True)
-
-HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> (1999)"
 SIZES = (1280, 390)
 
 
@@ -47,27 +39,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def until(check: Any, seconds: float = 30.0) -> Any:
-    """What `check` gives as soon as it is something."""
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "the page did not come so far"
-        time.sleep(0.05)
-    return found
+    with headless() as driver:
+        yield driver
 
 
 def opened(browser: Any, url: str, width: int, scheme: str) -> None:
