@@ -25,7 +25,7 @@ def summarise(
 ) -> dict[str, Any]:
     """A JSON-able dictionary about a finished run.
 
-    Keys: run, preset, seconds, stages {name: {status, seconds}}, all_cached, rows, users, floor, headline (two sentences),
+    Keys: run, preset, seconds, stages {name: {status, seconds}}, all_cached, rows, users, floor, headline (sentences),
     rungs {name: {auc, uauc, auc_ci, ...}}, reflections {accepted, rejected}, teacher {model, rounds, reasons,
     right_verdicts, leaked, prompt_tokens, completion_tokens, cost}, explanations, predictions, report, adapters {general,
     expert_0, ...}, artifacts {stage: its reference}, config (the whole of it), mlflow_run (its id, empty if the run was not

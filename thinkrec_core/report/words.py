@@ -93,10 +93,11 @@ def headline_rung(evaluation: Mapping[str, Any]) -> str | None:
 
 
 def headline(evaluation: Mapping[str, Any]) -> tuple[str, str]:
-    """Two sentences: what ThinkRec reached, and whether it beats the floor by the paired interval.
+    """What ThinkRec reached, and whether it beats the floor by the paired interval.
 
     The verdict is read off the 95% interval of the paired AUC difference and nothing else: above zero, below zero, or
-    neither.
+    neither. Where the interval of the UAUC difference leaves zero out, that is told too: a gain over all rows can come
+    with a loss within users.
     """
     floor, rungs = evaluation["floor"], evaluation["rungs"]
     where = f"{count(evaluation['rows'], 'test row')} of {count(evaluation['users'], 'user')}"
@@ -125,10 +126,20 @@ def headline(evaluation: Mapping[str, Any]) -> tuple[str, str]:
     low, high = versus["ci"]
     spread = f"{difference} has a 95% interval from {signed(low)} to {signed(high)}"
     if low > 0:
-        return first, f"{spread}: it beats the floor on these rows."
-    if high < 0:
-        return first, f"{spread}: on these rows it does worse than a floor that needs no language model."
-    return first, f"{spread}, which contains zero: these rows do not show that it beats the floor."
+        verdict = ": it beats the floor on these rows."
+    elif high < 0:
+        verdict = ": on these rows it does worse than a floor that needs no language model."
+    else:
+        verdict = ", which contains zero: these rows do not show that it beats the floor."
+    return first, spread + verdict + _within_users(rung["versus_floor"]["uauc"])
+
+
+def _within_users(versus: Mapping[str, Any]) -> str:
+    if not versus["ci"] or versus["ci"][0] <= 0 <= versus["ci"][1]:
+        return ""
+    kind = "better" if versus["difference"] > 0 else "worse"
+    told = f"UAUC {signed(versus['difference'])}, 95% interval {interval(versus['ci'], with_sign=True)}"
+    return f" Within users it ranks {kind} than the floor ({told})."
 
 
 def addition(evaluation: Mapping[str, Any]) -> str:

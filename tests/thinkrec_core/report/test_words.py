@@ -40,6 +40,21 @@ def test_verdict_follows_the_paired_interval(ci: list[float] | None, told: str) 
     assert "+0.020" in second
 
 
+@pytest.mark.parametrize(
+    ("ci", "told"),
+    [
+        ([-0.15, -0.015], " Within users it ranks worse than the floor (UAUC −0.074, 95% interval −0.150 to −0.015)."),
+        ([0.01, 0.09], " Within users it ranks better than the floor (UAUC +0.074, 95% interval +0.010 to +0.090)."),
+        ([-0.1, 0.2], "these rows do not show that it beats the floor."),
+    ],
+)
+def test_a_difference_within_users_is_told(ci: list[float], told: str) -> None:
+    found = evaluation([-0.01, 0.05])
+    difference = 0.074 if sum(ci) > 0 else -0.074
+    found["rungs"]["thinkrec_general"]["versus_floor"]["uauc"] = {"difference": difference, "ci": ci, "p": 0.01}
+    assert headline(found)[1].endswith(told)
+
+
 def test_one_class_and_no_llm_are_said_plainly() -> None:
     assert "all of them have the same label" in headline(evaluation(None, auc=None))[0]
     without = evaluation(None)
