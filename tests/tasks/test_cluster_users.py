@@ -18,6 +18,7 @@ from tasks.cluster_users import cluster_users
 from tasks.stage import RunContext
 from tasks.view import View
 from thinkrec_core.config.root import ThinkRecConfig
+from thinkrec_core.errors import DataError
 
 USERS = 40
 
@@ -126,3 +127,22 @@ def test_the_key_holds_what_decides_clusters_and_nothing_else(store: ArtifactSto
     _, again = run(store, last_layers=4)
     _, other = run(store, router={"temperature": 0.2})
     assert [context.results["clusters"].status for context in (first, again, other)] == ["ran", "cached", "ran"]
+
+
+def test_users_that_cannot_be_clustered_are_one_line_and_leave_no_artifact(store: ArtifactStore) -> None:
+    with pytest.raises(DataError, match=r"30 users with train rows for experts\.count 31") as caught:
+        run(store, count=31)
+    assert "\n" not in str(caught.value)
+
+    def write_broken(folder: Path) -> None:
+        vectors = np.ones((USERS + 1, 3), np.float32)
+        vectors[7] = np.nan
+        save_file({"user_vectors": vectors}, folder / "vectors.safetensors")
+
+    broken = ArtifactStore(store.root / "broken")
+    context = RunContext(ThinkRecConfig(), broken, NullTracker(), View())
+    data, encoder = publish(broken, "data", write_data), publish(broken, "encoder", write_broken)
+    with pytest.raises(DataError, match="user 7 is not finite"):
+        cluster_users.fn(context, data, encoder)
+    for root in (store.root, broken.root):
+        assert not list((root / "artifacts").glob("clusters/*"))

@@ -192,6 +192,16 @@ def test_the_clusters_keep_routes_and_gates_of_the_others(made: Made) -> None:
     assert (tensors["centroids"].shape, tensors["weights"].shape) == ((3, 3), (OLD + NEW + 1, 3))
 
 
+def test_a_newcomer_whose_vector_is_not_finite_is_one_line(made: Made) -> None:
+    folder, _ = made.extended()
+    tables = load_file(folder / "vectors.safetensors")
+    tables["user_vectors"][OLD + 2] = np.nan
+    broken = made.publish("encoder", "broken", lambda to: save_file(tables, to / "vectors.safetensors"))
+    with pytest.raises(DataError, match="is not finite") as caught:
+        extend_clusters.fn(made.context, made.clusters, broken, made.new)
+    assert "\n" not in str(caught.value)
+
+
 def test_mistakes_are_one_line(made: Made) -> None:
     with pytest.raises(DataError, match="no newcomer has train rows"):
         extend_clusters.fn(made.context, made.clusters, made.encoder, made.old)

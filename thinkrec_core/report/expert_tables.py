@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from thinkrec_core.report.licences import PRIOR_NAMES
 from thinkrec_core.report.tables import Cell, Row, text
 from thinkrec_core.report.words import figure, interval, p_text, signed
 
@@ -65,6 +66,11 @@ def silhouettes(clusters: Mapping[str, Any]) -> str:
     if len(tried) < 2:
         return ""
     return " By number of clusters: " + ", ".join(f"{count}: {figure(value)}" for count, value in tried.items()) + "."
+
+
+def prior_note(prior: str | None) -> str:
+    """A sentence about what every score was added to; "" where it is the LLM's alone."""
+    return f" All scores include the logit of {PRIOR_NAMES[prior]}." if prior in PRIOR_NAMES else ""
 
 
 def _with_difference(name: str, found: Mapping[str, Any]) -> list[Cell]:

@@ -12,6 +12,8 @@ MOVIELENS = (
 )
 SYNTHETIC = "Data made up by this program: no terms apply to them."
 SMOLLM2 = "SmolLM2-135M-Instruct (Hugging Face): Apache License 2.0."
+PRIOR_NAMES = {"encoder": "the CF encoder", "bias": "the bias model", "stacker": "the stacker"}
+"""What the LLM's logit is added to, by `training.prior`; nothing under `none`."""
 
 
 def licences(config: Mapping[str, Any]) -> list[str]:
@@ -48,9 +50,8 @@ def limits(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str
             "The student has 135 million parameters; the paper's has 8 billion. Its explanations read so, too."
         )
     if (prior := config["training"]["prior"]) != "none":
-        method = {"encoder": "the CF encoder", "bias": "the bias model", "stacker": "the stacker"}[prior]
         found.append(
-            f"The headline score adds the LLM's logit to that of {method}; the rungs named “LLM score” are the"
+            f"The headline score adds the LLM's logit to that of {PRIOR_NAMES[prior]}; the rungs named “LLM score” are the"
             " LLM's logit alone, the score of the paper."
         )
     return found

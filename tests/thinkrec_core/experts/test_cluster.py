@@ -160,10 +160,45 @@ def test_vectors_of_zeros_are_clustered_and_all_users_go_to_the_general_adapter(
     assert route_weights(weights, RouterConfig()).gates.tolist() == [[1, 0, 0]] * 5
 
 
-def test_mistakes_are_told_in_one_line() -> None:
-    with pytest.raises(DataError, match=r"2 users with train rows for experts\.count 3"):
-        cluster_users(np.ones((4, 2)), [0, 1, 0, 1], ExpertsConfig(count=3), generator(1, "c"))
-    with pytest.raises(DataError, match="user 2 is not finite"):
-        cluster_users([[0.0], [1.0], [np.inf]], [0, 1, 1], ExpertsConfig(), generator(1, "c"))
-    with pytest.raises(DataError, match="user vectors"):
-        cluster_users(np.ones((4, 2)), [1, 1], ExpertsConfig(), generator(1, "c"))
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+def test_equal_vectors_in_raw_space_are_one_group_that_takes_everybody(clustering: str) -> None:
+    config = ExpertsConfig(count=2, clustering=clustering, space="raw")
+    found = cluster_users(np.ones((6, 3)), np.ones(6), config, generator(1, "c"))
+    assert (found.sizes, found.centroids.tolist()) == ((5, 0), [[1, 1, 1], [0, 0, 0]])
+    weights = gate_weights(found.routing_vectors(np.ones((5, 3))), found.centroids, 0.1)
+    assert weights[:, 0] == pytest.approx(np.full(5, 1 / (1 + np.exp(-10))))
+    routed = route_weights(weights, RouterConfig(), trained=[True, False])  # an empty group has no expert
+    assert (routed.route.tolist(), routed.gates.tolist()) == (["single"] * 5, [[0, 1, 0]] * 5)
+
+
+def refusal(vectors: object, train_rows: object, config: ExpertsConfig, count: int | None = None) -> str:
+    with pytest.raises(DataError) as caught:
+        cluster_users(np.asarray(vectors, float), np.asarray(train_rows), config, generator(1, "c"), count)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+def test_more_clusters_than_users_name_the_field_that_asked_for_them(clustering: str) -> None:
+    config = ExpertsConfig(count=3, clustering=clustering)
+    assert "2 users with train rows for experts.count 3" in refusal(np.ones((4, 2)), [0, 1, 0, 1], config)
+    valid = ExpertsConfig(choose="valid", max_count=3, clustering=clustering)
+    assert "2 users with train rows for experts.max_count 3" in refusal(np.ones((4, 2)), [0, 1, 0, 1], valid, 3)
+    searched = ExpertsConfig(
+        choose="silhouette", max_count=10, clustering=clustering
+    )  # only N below the users are tried
+    found = cluster_users([[0.0], [1.0], [2.0], [9.0]], [0, 1, 1, 1], searched, generator(1, "c"))
+    assert (list(found.silhouettes), found.sizes) == ([2], (2, 1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("clustering", CLUSTERINGS)
+def test_a_vector_that_is_not_finite_is_named(clustering: str, value: float) -> None:
+    config = ExpertsConfig(clustering=clustering)
+    assert "user 2 is not finite (1 such users)" in refusal([[0.0], [1.0], [value], [2.0]], [0, 1, 1, 1], config)
+    padding = cluster_users([[value], [1.0], [2.0]], [0, 1, 1], config, generator(1, "c"))  # row 0 is nobody
+    assert padding.sizes == (1, 1)
+
+
+def test_vectors_and_train_rows_of_other_lengths_are_refused() -> None:
+    assert "user vectors" in refusal(np.ones((4, 2)), [1, 1], ExpertsConfig())

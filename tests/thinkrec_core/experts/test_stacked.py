@@ -81,14 +81,14 @@ def test_zero_gates_are_the_bare_lm(states: list[AdapterWeights]) -> None:
     assert torch.equal(logits(stacked(states), torch.zeros(len(IDS), ADAPTERS)), tiny_causal()(IDS).logits)
 
 
-def merged(states: list[AdapterWeights], weights: torch.Tensor) -> LlamaForCausalLM:
-    """The LM in float64 with W + sum_n w_n (alpha/r) B_n A_n written into its weights."""
-    causal = tiny_causal().double()
+def merged(states: list[AdapterWeights], weights: torch.Tensor, causal: Any = None) -> Any:
+    """The LM in float64 (or `causal`, in its type) with W + sum_n w_n (alpha/r) B_n A_n written into its weights."""
+    causal = tiny_causal().double() if causal is None else causal
     for path in {name.rpartition(".lora_")[0] for name in states[0]}:
         weight = causal.get_submodule(path.removeprefix("base_model.model.")).weight
         for state, share in zip(states, weights, strict=True):
             a, b = (state[f"{path}.lora_{part}.weight"].double() for part in "AB")
-            weight.data += share * SCALING * (b @ a)
+            weight.data += (float(share) * SCALING * (b @ a)).to(weight.dtype)
     return causal
 
 
@@ -106,8 +106,15 @@ def test_any_gates_are_the_exact_fusion_of_each_row(weights: list[list[float]]) 
 @torch.no_grad()
 def test_identical_experts_are_that_expert(states: list[AdapterWeights]) -> None:
     # PEFT's "linear" merge fails here: its cross terms make the sum about twice too strong.
-    same = logits(stacked([states[1]] * ADAPTERS), rows([0.2, 0.5, 0.3]))
-    torch.testing.assert_close(same, logits(stacked(states), one_hot(1)), atol=1e-5, rtol=1e-5)
+    gates = torch.rand(len(IDS), ADAPTERS, generator=torch.Generator().manual_seed(4))
+    gates[0], gates[1] = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0.5, 0.5])
+    gates /= gates.sum(dim=1, keepdim=True)
+    alike = logits(stacked(states), one_hot(1))
+    torch.testing.assert_close(logits(stacked([states[1]] * ADAPTERS), gates), alike, atol=1e-5, rtol=1e-5)
+    # With a copy for each, as a training has them.
+    causal, own = tiny_causal(), Gates(ADAPTERS)
+    stack_adapters(causal, [states[1]] * ADAPTERS, SCALING, own, trainable=True)
+    torch.testing.assert_close(logits((causal, own), gates), alike, atol=1e-5, rtol=1e-5)
 
 
 def test_permuting_a_batch_permutes_its_results(states: list[AdapterWeights]) -> None:
@@ -217,7 +224,7 @@ def test_a_layer_on_which_all_agree_keeps_one_copy_and_the_same_results(states: 
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_a_mixed_batch_of_a_real_lm_is_peft_row_by_row() -> None:
+def test_a_mixed_batch_of_a_real_lm_is_peft_and_the_materialised_fusion_row_by_row() -> None:
     folder = smollm2_folder()
     causal, gates = load_base(folder, torch.float32), Gates(ADAPTERS)
     sizes = {
@@ -245,6 +252,9 @@ def test_a_mixed_batch_of_a_real_lm_is_peft_row_by_row() -> None:
     expected = torch.stack([plain.logits(*row) for row in zip(ids, mixed_gates(), strict=True)])
     assert float((expected[0] - bare[0]).abs().max()) > 0.1
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    for row, weights in zip(range(len(ids)), mixed_gates(), strict=True):
+        whole = merged(real, weights, load_base(folder, torch.float32))
+        torch.testing.assert_close(got[row], whole(ids[row : row + 1]).logits[0], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
