@@ -30,8 +30,9 @@ RANK, ALPHA, MODULES = 8, 16.0, ("q_proj", "v_proj")
 ITEMS, SIZE, PUBLISHED_BATCH, LAST_LAYERS = 400, 64, 2, 8
 HISTORY = (4, 10)
 """Fewest and most items of a history."""
-SETS = {"one_row": (1,), "candidates": (8,), "test_rows": (4, 2, 1, 1)}
-"""Rows of a user behind one history, by history."""
+Cut = tuple[tuple[int, ...], ...]
+"""Rows of a user behind one history, by history; users take turns among several cuts."""
+SETS: dict[str, Cut] = {"one_row": ((1,),), "candidates": ((8,),), "test_rows": ((4, 2, 1, 1), (5, 2, 1))}
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ class Bench:
         agreeing = [{name: (states[0] if layer_of(name) < lower else own)[name] for name in own} for own in states]
         self._agreeing = self._stack(agreeing)
 
-    def rows(self, cut: tuple[int, ...]) -> Rows:
-        """`sum(cut)` rows of every user, `cut[n]` of them behind the nth history."""
+    def rows(self, cuts: Cut) -> Rows:
+        """The rows of every user; of its cut, the nth number is how many stand behind the nth history."""
         draw, logits = np.random.default_rng(3), torch.Generator().manual_seed(1)
         shares = torch.softmax(3 * torch.randn(self._users, self._experts, generator=logits), dim=1).double().numpy()
         user, target, histories = [], [], []
         for number in range(self._users):
             seen = draw.permutation(np.arange(1, ITEMS + 1)).tolist()
             start, length = 0, int(draw.integers(HISTORY[0], HISTORY[1] + 1))
-            for count in cut:
+            for count in cuts[number % len(cuts)]:
                 targets = seen[start + length : start + length + count]
                 user += [number + 1] * count
                 target += targets

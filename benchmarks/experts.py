@@ -17,8 +17,8 @@ Against the published way of scoring the same rows with 8 experts, each to its e
   ours       `score_gated`, as the evaluation calls it: prompts of one user behind one history share their beginning, batches by
              length, gates per row, the answer's logit from one row of the head
 
-  ratio_vs_published  16 users with 8 test rows each, cut as those of ML-1M: 4, 2, 1 and 1 of them behind one history (2.0 rows; in
-                      the data 2.3 where histories hold likes and 1.4 where they hold dislikes too)
+  ratio_vs_published  16 users with 8 test rows each, cut as those of ML-1M where histories hold likes: 4, 2, 1 and 1 of them behind
+                      one history, or 5, 2 and 1, which is 2.3 on average as in the data (1.4 where histories hold dislikes too)
   ratio_ladder        the same rows under two settings, the general adapter and the experts, as the ladder needs both, with
                       experts that differ in the last 8 layers only, as the project trains them: ours computes the layers below
                       once, the published way scores all rows twice
@@ -84,7 +84,7 @@ def main() -> None:
 
 def measure(bench: Bench, repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     """All ratios in the type of `bench`."""
-    rows = {name: bench.rows(cut) for name, cut in SETS.items()}
+    rows = {name: bench.rows(cuts) for name, cuts in SETS.items()}
     median = medians(bench, lambda part: variants(bench, part), rows, repeats, clock)
     print({name: round(value, 3) for name, value in median.items()}, file=sys.stderr)
     for name, each in rows.items():

@@ -33,12 +33,12 @@ from thinkrec_core.encoders.fit import score_examples as encoder_scores
 from thinkrec_core.encoders.registry import restore_encoder
 from thinkrec_core.errors import DataError, ModelError
 from thinkrec_core.evaluation.text.titles import TitleIndex
+from thinkrec_core.experts.shared_depth import score_gated
 from thinkrec_core.recllm.examples import ExampleFactory
 from thinkrec_core.recllm.generation import explain
 from thinkrec_core.recllm.prefix import score_targets
 from thinkrec_core.recllm.prompt import PromptBuilder
 from thinkrec_core.recllm.records import Samples
-from thinkrec_core.recllm.scoring import score_examples
 from thinkrec_core.recllm.signals import Signals
 
 BATCH = 16
@@ -193,7 +193,8 @@ class Recommender:
         """The scores of (reader, item) pairs of many readers in mixed batches, each row on its reader's route."""
         samples = self._samples(readers, items)
         made = self._made(samples)
-        llm = score_examples(self.model, made, self.tokenizer.pad_id, BATCH, self._setter(samples.user_idx))
+        gates = self.gates_of_user[samples.user_idx]
+        llm = score_gated(self.model, self._gates, made, [gates], self.tokenizer.pad_id, BATCH)[0]
         return self._scored(samples, llm)
 
     def recommend(self, reader: Reader, top_k: int, candidates: int) -> list[dict[str, Any]]:

@@ -54,6 +54,15 @@ def test_scores_are_those_of_the_recommender(client: TestClient, recommender: Re
     assert len({round(row["score"], 4) for row in told["scores"]}) == 4  # each user, item and history has its own
 
 
+def test_rows_of_one_reader_share_a_beginning_and_keep_their_scores(recommender: Recommender) -> None:
+    readers = [recommender.user(name) for name in ("1", "2", "1", "2", "1", "2", "1", "1")]
+    items = np.arange(3, 3 + len(readers))
+    together = recommender.score_rows(readers, items)
+    alone = [recommender.score_rows([one], items[place : place + 1]).llm[0] for place, one in enumerate(readers)]
+    np.testing.assert_allclose(together.llm, alone, atol=1e-4)
+    assert np.ptp(together.llm) > 1e-2
+
+
 def test_requests_that_wait_are_scored_together_each_with_its_own_gates(engine: Engine) -> None:
     free = threading.Event()
     engine.worker.submit(Job(lambda: free.wait(10), 0))
