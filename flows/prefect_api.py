@@ -23,6 +23,23 @@ from thinkrec_core.errors import PlatformError
 STARTUP_SECONDS = 120.0
 """Prefect's own 20 seconds are too few on a machine under load."""
 
+IDLE = (
+    "CANCELLATION_CLEANUP",
+    "CLEANUP_RECONCILER",
+    "DB_VACUUM",
+    "EVENT_LOGGER",
+    "EVENT_PERSISTER",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+    "SCHEDULER",
+    "TRIGGERS",
+)
+SERVICES = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE}
+"""What is left of Prefect's services: the recorder of task runs, so that the history shows them. The others are for schedules
+and deployments, which a run on the command line does not touch."""
+
 
 class PrefectAPI:
     """The API for one run; a context manager that settles the environment on entry, before Prefect is imported.
@@ -78,8 +95,8 @@ class PrefectAPI:
         log = logs_folder(self._root) / "prefect-run.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")  # the last start is the one to read about
-        # Services are for schedules and deployments; a run needs neither those nor the pages.
-        self._server = Child.start([*command, "--no-services", "--no-ui"], log, platform_environment(self._root))
+        environment = {**platform_environment(self._root), **SERVICES}
+        self._server = Child.start([*command, "--no-ui"], log, environment)
 
     def _started(self) -> None:
         if self._starting is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +95,13 @@ def test_the_report_compares_routes_and_parts(first: dict[str, Any]) -> None:
         "Gate entropy",
     ):
         assert shown in page
+
+
+def test_prefects_history_has_each_stage_of_the_run(first: dict[str, Any], home: Path) -> None:
+    with contextlib.closing(sqlite3.connect(home / "prefect" / "prefect.db")) as history:
+        found = history.execute("SELECT name, state_type FROM task_run").fetchall()
+    stages = {name.rsplit("-", 1)[0]: state for name, state in found}
+    assert stages == dict.fromkeys(first["stages"], "COMPLETED")
 
 
 def test_an_unchanged_rerun_does_nothing(first: dict[str, Any], home: Path) -> None:
