@@ -25,7 +25,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from storage.rec_data import load_gates, trained_clusters
+from storage.rec_data import load_gates, load_routes, trained_clusters
 from storage.schemas import CLUSTERS, REFLECTIONS
 from storage.store import ArtifactRef, ArtifactStore
 from storage.synthetic_folder import write_synthetic
@@ -92,7 +92,7 @@ def planted(
 
     examples = _examples(context.config, root / "model", store.path(data), store.path(encoder))
     test = examples.samples("test")
-    gates = load_gates(store.path(clusters), numbers)[test.user_idx]
+    gates = load_gates(store.path(clusters), context.config.experts.router, numbers)[test.user_idx]
     last, every = context.config.experts.last_layers, np.arange(len(test))
     ours = GateScorer(root / "model", store.path(general), [store.path(ref) for ref in experts], examples, last, View())
     general_scores, routed = ours.score(test, every, "text", [np.eye(gates.shape[1])[np.zeros(len(test), int)], gates])
@@ -103,7 +103,7 @@ def planted(
     rungs = evaluate_ladder(test.user_idx, test.label, warm, scores, "rival", 1000, generator(7, "planted"))["rungs"]
     versus = rungs["experts"]["versus_floor"]["auc"]
     return {
-        "adjusted_rand": routed_like_planted(root / "source", store.path(data), store.path(clusters)),
+        "adjusted_rand": routed_like_planted(root / "source", store.path(data), store.path(clusters), context.config),
         "auc_experts": rungs["experts"]["auc"],
         "auc_general_same_steps": rungs["rival"]["auc"],
         "auc_general_before": rungs["general"]["auc"],
@@ -221,7 +221,7 @@ def no_reflections(store: ArtifactStore) -> ArtifactRef:
         return store.publish(draft, "reflections", "none", {})
 
 
-def routed_like_planted(source: Path, data: Path, clusters: Path) -> float:
+def routed_like_planted(source: Path, data: Path, clusters: Path, config: ThinkRecConfig) -> float:
     """Adjusted Rand index between the expert with the largest gate and the planted cluster, over users that are routed to one."""
     from sklearn.metrics import adjusted_rand_score
 
@@ -229,10 +229,10 @@ def routed_like_planted(source: Path, data: Path, clusters: Path) -> float:
     planted_of = {str(user): cluster for user, cluster in zip(truth["user_id"], truth["cluster"], strict=True)}
     table = pq.read_table(data / "interactions.parquet", columns=["user_id", "user_idx"]).to_pydict()
     raw = dict(zip(table["user_idx"], table["user_id"], strict=True))
-    routes = read_table(clusters / "clusters.parquet", CLUSTERS, ["user_idx", "cluster", "gates"]).to_pydict()
-    users = [place for place, cluster in enumerate(routes["cluster"]) if cluster >= 0]
-    routed = [int(np.argmax(routes["gates"][place])) for place in users]
-    return round(float(adjusted_rand_score([planted_of[raw[routes["user_idx"][place]]] for place in users], routed)), 4)
+    known = read_table(clusters / "clusters.parquet", CLUSTERS).to_pydict()
+    users = [user for user, cluster in zip(known["user_idx"], known["cluster"], strict=True) if cluster >= 0]
+    routed = load_routes(clusters, config.experts.router).gates[users].argmax(axis=1)
+    return round(float(adjusted_rand_score([planted_of[raw[user]] for user in users], routed)), 4)
 
 
 def _examples(config: ThinkRecConfig, model: Path, data: Path, encoder: Path) -> Examples:

@@ -6,7 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from storage.bundle import MANIFEST
@@ -31,9 +34,14 @@ def with_experts(source: Path, out: Path, count: int) -> Path:
     columns = read_table(table, CLUSTERS).to_pydict()
     users = len(columns["user_idx"])
     columns["cluster"] = [user % count for user in range(users)]
-    columns["route"] = ["single"] * users
-    columns["gates"] = [[0.0, *(float(user % count == expert) for expert in range(count))] for user in range(users)]
     write_table(table, columns, CLUSTERS)
+    cosines = np.where(np.arange(-1, users)[:, None] % count == np.arange(count), 1.0, -1.0)  # (U+1, N), padding first
+    centroids = table.with_name("centroids.safetensors")
+    save_arrays({**load_arrays(centroids), "cosines": cosines}, centroids)
+    summary = json.loads(table.with_name("clusters.json").read_text(encoding="utf-8"))
+    summary |= {"count": count, "trained": [True] * count}
+    table.with_name("clusters.json").write_text(json.dumps(summary), encoding="utf-8")
+    facts["config"]["experts"]["router"]["mode"] = "hard"
     facts["experts"] = list(range(count))
     files = sorted(each for each in out.rglob("*") if each.is_file() and each.name != MANIFEST)
     facts["files"] = {str(each.relative_to(out)): file_digest(each) for each in files}

@@ -51,15 +51,17 @@ def export(user: User, out: OutFolder, run: RunName = None, as_json: Json = Fals
     from storage.fused_adapter import save_fused
     from storage.home import store_root
     from storage.new_folder import new_folder
-    from storage.rec_data import load_gates, load_routes
+    from storage.rec_data import load_routes
     from storage.store import ArtifactStore
+    from thinkrec_core.config.experts import RouterConfig
 
     output, store = Output(as_json), ArtifactStore(store_root())
     found = finished_run(store, run)
-    clusters = store.path(found.clusters)
+    router = RouterConfig.model_validate(found.summary["config"]["experts"]["router"])
+    routes = load_routes(store.path(found.clusters), router)
     index = user_index(store.path(found.data), user)
-    gates = load_gates(clusters, list(found.experts))[index].tolist()
-    route = load_routes(clusters)[index]
+    gates = routes.gates[index, [0, *(number + 1 for number in found.experts)]].tolist()
+    route = str(routes.route[index])
     with new_folder(out) as folder:
         rank = save_fused(folder, [store.path(ref) for ref in (found.general, *found.experts.values())], gates)
     names = ["general", *(f"expert_{number}" for number in found.experts)]

@@ -4,7 +4,7 @@ bundle.json                                       format, run, config, base mode
 items.parquet, users.parquet, seen.parquet        titles; raw user ids with their newest history; what a user has rated
 encoder/                                          weights, vectors, encoder.json, signals.safetensors, the fitted prior
 general/, expert_N/                               adapter (PEFT), projector.safetensors, recllm.json
-clusters/                                         routes and gates of users, centroids
+clusters/                                         clusters, centroids, cosines of users with them; `config` has the router
 window.json                                       profile of the valid rows, to tell drift from
 
 Only .json, .parquet and .safetensors files are written, and no others are read. The base model is named by id and digest, not
@@ -31,7 +31,7 @@ from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import DataError, one_line
 
 MANIFEST = "bundle.json"
-FORMAT, VERSION = "thinkrec-bundle", 1
+FORMAT, VERSION = "thinkrec-bundle", 2
 ALLOWED = frozenset({".json", ".parquet", ".safetensors"})
 MOST_FILES = 10_000
 ENCODER_FILES = ("weights.safetensors", "vectors.safetensors", "encoder.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +16,10 @@ from safetensors.numpy import load_file
 
 from storage.schemas import CLUSTERS, ENCODER_SCORES, ITEMS, SAMPLES
 from storage.tables import ragged, read_table
+from thinkrec_core.config.experts import RouterConfig
 from thinkrec_core.config.llm import ProjectorInputs
 from thinkrec_core.errors import StoreError
+from thinkrec_core.experts.router import Routes, route_users
 from thinkrec_core.recllm.prompt import ItemTexts
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.signals import EncoderTables, Signals
@@ -91,26 +94,22 @@ def load_signals(encoder: Path, train: Samples, inputs: ProjectorInputs) -> Sign
     return Signals.restored(tables, load_file(kept), inputs) if kept.is_file() else Signals(tables, train, inputs)
 
 
-def load_gates(clusters: Path, experts: Sequence[int]) -> npt.NDArray[np.float64]:
-    """(U+1, 1 + len(experts)) gate weights by user_idx: the general adapter first, then `experts`; 0 at the padding index."""
-    table = read_table(clusters / "clusters.parquet", CLUSTERS, ["gates"])
-    flat = table.column("gates").combine_chunks().flatten().to_numpy()
-    by_user = np.zeros((table.num_rows + 1, 1 + len(experts)))
-    by_user[1:] = flat.reshape(table.num_rows, -1)[:, [0, *(number + 1 for number in experts)]]
-    return by_user
+def load_routes(clusters: Path, router: RouterConfig) -> Routes:
+    """The routes of all users under `router`, (U+1) rows by user_idx; the padding index has the general adapter.
+
+    The one place where users are routed: it is as quick as reading, so no stage keeps routes. Gates have the precision of
+    fp32, in which models apply them.
+    """
+    cluster = read_table(clusters / "clusters.parquet", CLUSTERS, ["cluster"]).column("cluster").to_numpy()
+    cosines = load_file(clusters / "centroids.safetensors")["cosines"]
+    trained = np.isin(np.arange(cosines.shape[1]), trained_clusters(clusters))
+    routes = route_users(cosines, router, np.concatenate([[False], cluster >= 0]), trained)
+    return replace(routes, gates=routes.gates.astype(np.float32).astype(np.float64))
 
 
-def load_routes(clusters: Path) -> list[str]:
-    """Route of each user by user_idx; `general` at the padding index."""
-    return ["general", *read_table(clusters / "clusters.parquet", CLUSTERS, ["route"]).column("route").to_pylist()]
-
-
-def load_weights(clusters: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """(U+1, N) softmax weights before the routing rule by user_idx, and (N,) whether each expert was trained."""
-    weights = load_file(clusters / "centroids.safetensors")["weights"]
-    trained = np.zeros(weights.shape[1], dtype=bool)
-    trained[trained_clusters(clusters)] = True
-    return weights, trained
+def load_gates(clusters: Path, router: RouterConfig, experts: Sequence[int]) -> npt.NDArray[np.float64]:
+    """(U+1, 1 + len(experts)) gate weights of `load_routes`: the general adapter first, then `experts`."""
+    return load_routes(clusters, router).gates[:, [0, *(number + 1 for number in experts)]]
 
 
 def trained_clusters(clusters: Path) -> list[int]:

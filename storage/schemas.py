@@ -198,17 +198,11 @@ JOURNAL = _schema(
 
 CLUSTERS = _schema(
     "clusters",
-    1,
+    2,
     [
         _column("user_idx", pa.int32(), "1..U"),
         _column("train_rows", pa.int32(), "train rows of the user"),
         _column("cluster", pa.int32(), "0..N-1; -1 for users without train rows"),
-        _column("route", pa.string(), "general, single or fusion"),
-        _column(
-            "gates",
-            pa.list_(pa.field("element", pa.float32(), nullable=False)),
-            "applied gate weights, one per adapter: [general, expert 0, ..., expert N-1], sum 1",
-        ),
     ],
 )
 

@@ -63,7 +63,8 @@ def choose_experts(
         scorer = GateScorer(base.path, path(general), folders, examples, config.experts.last_layers, context.view)
         settings = []
         for each in candidates:
-            own = load_gates(path(each.clusters), trained_clusters(path(each.clusters)))[valid.user_idx[rows]]
+            numbers = trained_clusters(path(each.clusters))
+            own = load_gates(path(each.clusters), config.experts.router, numbers)[valid.user_idx[rows]]
             gates = np.zeros((len(rows), 1 + len(distinct)))
             gates[:, [0, *(places[ref.key] for ref in each.experts)]] = own
             settings.append(gates)
@@ -110,7 +111,7 @@ def choose_experts(
             "bootstrap": config.evaluation.bootstrap,
             "llm": config.llm.model_dump(mode="json", exclude={"model", "dtype", "lora"}),
             "history": config.data.history,
-            "experts": config.experts.model_dump(mode="json", include={"last_layers", "valid_rows"}),
+            "experts": config.experts.model_dump(mode="json", include={"last_layers", "valid_rows", "router"}),
         },
     )
 

@@ -1,4 +1,4 @@
-"""Stage `clusters`: user clusters, their centroids, and the route and gate weights of every user."""
+"""Stage `clusters`: user clusters, their centroids, and the cosines of every user with them, from which users are routed."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
 from thinkrec_core.experts.cluster import Clusters
 from thinkrec_core.experts.cluster import cluster_users as find_clusters
-from thinkrec_core.experts.router import FUSION, GENERAL, SINGLE, Routes, gate_weights, route_weights
+from thinkrec_core.experts.router import cosines
 from thinkrec_core.seeds import generator
 
-FIELDS = {"count", "choose", "max_count", "clustering", "space", "min_rows", "router"}
-"""Fields of `experts` that decide clusters and routes; how experts are trained does not."""
+FIELDS = {"count", "choose", "max_count", "clustering", "space", "min_rows"}
+"""Fields of `experts` that decide clusters; how experts are trained and users are routed does not."""
 MAP_USERS = 500
 """Users in the 2-D map of clusters.json."""
 TSNE_USERS = 20
 """Fewer users have no t-SNE."""
-HISTOGRAM_BINS = 20
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -41,8 +40,8 @@ def cluster_users(
 
     clusters.json: count, sizes, train_rows and trained per cluster (False where fewer than `experts.min_rows`: the
     cluster keeps the general adapter), silhouette, silhouettes (by N, where several were tried), users,
-    users_without_train_rows, routes (users per route), mean_gates, entropy_histogram and top_weight_histogram of the users
-    with train rows, and a 2-D map of a sample.
+    users_without_train_rows, and a 2-D map of a sample. Routes and gates are computed where they are read, by
+    `storage.rec_data.load_routes`: another router runs the stages that read them, and this one stays.
 
     Args:
         count: N in the place of what the config says.
@@ -69,8 +68,6 @@ def cluster_users(
 
         space = np.zeros(vectors.shape)
         space[known] = clusters.routing_vectors(vectors[known])  # strangers may lack a vector; the router skips them
-        weights = gate_weights(space, clusters.centroids, experts.router.temperature)
-        routes = route_weights(weights, experts.router, known, trained)
 
         write_table(
             draft.path / "clusters.parquet",
@@ -78,8 +75,6 @@ def cluster_users(
                 "user_idx": np.arange(1, len(vectors)),
                 "train_rows": train_rows[1:],
                 "cluster": clusters.assignment[1:],
-                "route": routes.route[1:].tolist(),
-                "gates": routes.gates[1:].astype(np.float32).tolist(),
             },
             CLUSTERS,
         )
@@ -88,7 +83,7 @@ def cluster_users(
                 "centroids": clusters.centroids,
                 "mean": clusters.mean,
                 "std": clusters.std,
-                "weights": routes.weights,  # (U+1, N) before the rule, for other rules on the same clusters
+                "cosines": cosines(space, clusters.centroids),  # (U+1, N)
             },
             draft.path / "centroids.safetensors",
         )
@@ -96,15 +91,14 @@ def cluster_users(
             "count": clusters.count,
             "clustering": experts.clustering,
             "space": experts.space,
-            "mode": experts.router.mode,
-            "temperature": experts.router.temperature,
             "sizes": list(clusters.sizes),
             "train_rows": per_cluster.tolist(),
             "trained": trained.tolist(),
             "min_rows": experts.min_rows,
             "silhouette": clusters.silhouette,
             "silhouettes": clusters.silhouettes,
-            **_routing_summary(routes, known),
+            "users": int(known.sum()),
+            "users_without_train_rows": int((~known[1:]).sum()),
             "map": _map(clusters, vectors, generator(seed, "clusters", "map")),
         }
         (draft.path / "clusters.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -112,7 +106,6 @@ def cluster_users(
         tracker.metrics(
             {
                 "silhouette": clusters.silhouette,
-                **{f"users_{name}": count for name, count in summary["routes"].items()},
                 **{f"cluster_{n}_users": size for n, size in enumerate(clusters.sizes)},
             }
         )
@@ -124,22 +117,6 @@ def cluster_users(
         inputs={"data": data, "encoder": encoder},
         settings={"experts": experts.model_dump(mode="json", include=FIELDS), "seed": seed},
     )
-
-
-def _routing_summary(routes: Routes, known: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    real = np.arange(len(known)) > 0
-    top = routes.weights[known].max(axis=1)
-    entropy = routes.entropy[known] / max(float(np.log(routes.weights.shape[1])), 1e-12)
-    bins = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
-    return {
-        "users": int(known.sum()),
-        "users_without_train_rows": int((real & ~known).sum()),
-        "routes": {name: int((routes.route[real] == name).sum()) for name in (GENERAL, SINGLE, FUSION)},
-        "mean_gates": [round(float(gate), 6) for gate in routes.gates[real].mean(axis=0)],
-        "entropy_mean": round(float(entropy.mean()), 6),
-        "entropy_histogram": np.histogram(np.clip(entropy, 0, 1), bins)[0].tolist(),
-        "top_weight_histogram": np.histogram(np.clip(top, 0, 1), bins)[0].tolist(),
-    }
 
 
 def _map(clusters: Clusters, vectors: npt.NDArray[np.floating[Any]], rng: np.random.Generator) -> dict[str, Any]:

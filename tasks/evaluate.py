@@ -28,7 +28,7 @@ def evaluate(
     clusters: ArtifactRef,
     experts: tuple[ArtifactRef, ...],
 ) -> ArtifactRef | State[ArtifactRef]:
-    """The artifact with predictions.parquet, rungs.json, experts.json and explanations.json.
+    """The artifact with predictions.parquet, rungs.json, routing.json, experts.json and explanations.json.
 
     Args:
         experts: the trained experts in the order of their clusters.
@@ -59,6 +59,9 @@ def evaluate(
         columns |= dict(zip(names, scores.values(), strict=True))
         predictions = draft.path / "predictions.parquet"
         draft.manifest["rows"] = write_table(predictions, columns, schema)
+        routing = bench.routing_figures()
+        (draft.path / "routing.json").write_text(json.dumps(routing, indent=1) + "\n")
+        tracker.metrics({f"users_{name}": count for name, count in routing["routes"].items()})
         figures = bench.expert_figures(draft.scratch)
         (draft.path / "experts.json").write_text(json.dumps(figures, indent=1) + "\n")
         explanations = bench.explanations(scores)

@@ -89,7 +89,7 @@ def explain_rows(
             "prompt": config.training.scored_prompt,
             "llm": config.llm.model_dump(mode="json", exclude={"model", "dtype", "lora"}),
             "history": config.data.history,
-            "last_layers": config.experts.last_layers,
+            "experts": config.experts.model_dump(mode="json", include={"last_layers", "router"}),
         },
     )
 

@@ -23,8 +23,8 @@ from storage.bundle import Bundle
 from storage.language_model import load_base, load_stacked, load_tokenizer
 from storage.models import resolve_model
 from storage.prior_data import read_prior
-from storage.rec_data import SIGNALS, load_encoder_tables, load_gates, load_item_texts
-from storage.schemas import BUNDLE_SEEN, BUNDLE_USERS, CLUSTERS, ITEMS
+from storage.rec_data import SIGNALS, load_encoder_tables, load_item_texts, load_routes
+from storage.schemas import BUNDLE_SEEN, BUNDLE_USERS, ITEMS
 from storage.tables import ragged, read_table
 from tasks.worker.build import prompt_options
 from thinkrec_core.config.encoder import EncoderConfig
@@ -99,11 +99,10 @@ class Recommender:
         self.base: tuple[str, Any] = (base.digest, held or load_base(base.path, torch.float32))
         """Digest of the base LM, and the LM itself without adapters."""
         self.model, self._gates = load_stacked(base.path, path / "general", experts, self.base[1])
-        gates = load_gates(path / "clusters", bundle.experts)
-        gates[0, 0] = 1.0  # a stranger is answered by the general adapter
-        self.gates_of_user: npt.NDArray[np.float64] = gates
-        routes = read_table(path / "clusters" / "clusters.parquet", CLUSTERS, ["route", "cluster"])
-        self._routes = ["general", *routes.column("route").to_pylist()]
+        routes = load_routes(path / "clusters", self.config.experts.router)  # those that were evaluated
+        columns = [0, *(number + 1 for number in bundle.experts)]
+        self.gates_of_user: npt.NDArray[np.float64] = routes.gates[:, columns]
+        self._routes = routes.route.tolist()
         self._load_encoder()
         self.texts = load_item_texts(path)
         self.item_ids = ["", *read_table(path / "items.parquet", ITEMS, ["item_id"]).column(0).to_pylist()]

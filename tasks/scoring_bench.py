@@ -16,7 +16,7 @@ from storage.durable import replace_whole
 from storage.encoder_data import read_content, read_sizes
 from storage.language_model import load_tokenizer
 from storage.models import ResolvedModel
-from storage.rec_data import Split, load_gates, load_weights, trained_clusters
+from storage.rec_data import Split, load_routes, trained_clusters
 from storage.schemas import CLUSTERS, SAMPLES
 from storage.store import ArtifactRef
 from storage.tables import read_table
@@ -28,6 +28,7 @@ from thinkrec_core.encoders.bias import fit_bias
 from thinkrec_core.evaluation import floors
 from thinkrec_core.evaluation.expert_figures import expert_figures
 from thinkrec_core.evaluation.ladder import pick_test_rows
+from thinkrec_core.evaluation.routing_figures import routing_figures
 from thinkrec_core.experts.router import FUSION
 from thinkrec_core.experts.variants import MERGED, variant_gates
 from thinkrec_core.recllm.generation import explain_batch
@@ -69,12 +70,15 @@ class ScoringBench:
         self._data = path(data)
         self._base, self._general = base.path, path(general)
         self._experts = [path(ref) for ref in experts]
-        columns = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["cluster", "route"])
+        columns = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["cluster"])
         self._users = self.test.user_idx[self.rows]
-        self._route = np.array(["general", *columns.column("route").to_pylist()])
         self._cluster = np.concatenate([[-1], columns.column("cluster").to_numpy()])
-        self._clusters, self._numbers = path(clusters), trained_clusters(path(clusters))
-        self._gates = load_gates(path(clusters), self._numbers)[self._users]
+        self._routes, self._numbers = (
+            load_routes(path(clusters), config.experts.router),
+            trained_clusters(path(clusters)),
+        )
+        self._columns = [0, *(number + 1 for number in self._numbers)]
+        self._gates = self._routes.gates[self._users][:, self._columns]
         self._loaded: GateScorer | None = None
 
     def scorer(self) -> GateScorer:
@@ -123,11 +127,15 @@ class ScoringBench:
             self.test.label[self.rows],
             {name: values + self._prior() for name, values in zip([*self._variants(), MERGED], scores, strict=True)},
             self._cluster[self._users],
-            self._route[self._users],
+            self._routes.route[self._users],
             self.config.evaluation.bootstrap,
             generator(self.config.seed, "bootstrap"),
         )
         return figures | {"prior": self.config.training.prior}
+
+    def routing_figures(self) -> dict[str, Any]:
+        """Whom the router sends where, over all users."""
+        return routing_figures(self._routes, self._cluster >= 0)
 
     def explanations(self, scores: dict[Rung, Scores]) -> list[dict[str, Any]]:
         """Reasons for a seeded sample of test rows, liked and disliked in turn."""
@@ -156,7 +164,7 @@ class ScoringBench:
             "label": int(self.test.label[row]),
             "history": [{"title": titles[i], "label": label} for i, label in zip(items, labels, strict=True)],
             "scores": {name: float(values[index]) for name, values in scores.items()},
-            "route": str(self._route[user]),
+            "route": str(self._routes.route[user]),
             "gates": self._gates[index].tolist(),
             "text": text,
         }
@@ -200,7 +208,7 @@ class ScoringBench:
         prompt = self.config.training.scored_prompt
         scores = self.scorer().score(self.test, self.rows, prompt, list(self._variants().values()))
         merged = scores[1].copy()  # what is no fusion is merged exactly
-        fused = np.flatnonzero(self._route[self._users] == FUSION)
+        fused = np.flatnonzero(self._routes.route[self._users] == FUSION)
         if len(fused):
             gates = [self._gates[fused]]
             merged[fused] = self.scorer().score(self.test, self.rows[fused], prompt, gates, cross_terms=True)[0]
@@ -208,13 +216,11 @@ class ScoringBench:
 
     def _variants(self) -> dict[str, Scores]:
         """(R, A) gates of the test rows by variant; columns are the general adapter and the trained experts."""
-        weights, trained = load_weights(self._clusters)
-        routed = np.zeros((len(self._users), 1 + weights.shape[1]))
-        columns = [0, *(number + 1 for number in self._numbers)]
-        routed[:, columns] = self._gates
+        weights, routed = self._routes.weights[self._users], self._routes.gates[self._users]
         known = self._cluster[self._users] >= 0
-        found = variant_gates(weights[self._users], routed, known, trained, self.config.experts.router)
-        return {name: gates[:, columns] for name, gates in found.items()}
+        trained = np.isin(np.arange(weights.shape[1]), self._numbers)
+        found = variant_gates(weights, routed, known, trained, self.config.experts.router)
+        return {name: gates[:, self._columns] for name, gates in found.items()}
 
     def _kept(self, scratch: Path, name: str, compute: Callable[[], Scores]) -> Scores:
         path = scratch / f"{name}.npy"

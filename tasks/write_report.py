@@ -68,7 +68,10 @@ def write_report(
             traces=sample_traces(path(reflections)),
             general=_training("general", path(general)),
             experts=[_training(f"expert {number}", path(ref)) for number, ref in named.items()],
-            clusters=_read_if(path(clusters) / "clusters.json", {}),
+            clusters={
+                **_read_if(path(clusters) / "clusters.json", {}),
+                **_read_if(path(evaluation) / "routing.json", {}),
+            },
             choice=_read(path(choice) / "choice.json") if choice else {},
             drift=_read(path(drift) / "drift.json") if drift else {},
             promotion=_read(path(promotion) / "promotion.json") if promotion else {},

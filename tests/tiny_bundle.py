@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
@@ -66,9 +65,8 @@ def write_tiny_bundle(
     for number, folder in enumerate(("general", "expert_0", "expert_1")):
         _adapter(path / folder, config, 10 * seed + number)
     (path / "clusters").mkdir()
-    for file in ("clusters.parquet", "clusters.json"):
+    for file in ("clusters.parquet", "clusters.json", "centroids.safetensors"):
         (path / "clusters" / file).write_bytes((inputs["clusters"] / file).read_bytes())
-    save_file({"centroids": np.zeros((2, WIDTH))}, path / "clusters" / "centroids.safetensors")
     (path / "items.parquet").write_bytes((inputs["data"] / "items.parquet").read_bytes())
     write_users(inputs["data"], inputs["encoder"], config, path)
     facts = {

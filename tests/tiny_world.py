@@ -90,6 +90,9 @@ def write_world(folder: Path, world: World, reflections: int = 8) -> dict[str, P
     save_file(dict(vars(world.tables)), paths["encoder"] / "vectors.safetensors")
     write_table(paths["reflections"] / "reflections.parquet", _reflection_columns(world, reflections), REFLECTIONS)
     write_table(paths["clusters"] / "clusters.parquet", _cluster_columns(world), CLUSTERS)
+    # Everybody is routed to the expert of the own cluster alone.
+    cosines = np.where(np.arange(USERS + 1)[:, None] % 2 == np.arange(2), 1.0, -1.0)
+    save_file({"centroids": np.zeros((2, WIDTH)), "cosines": cosines}, paths["clusters"] / "centroids.safetensors")
     (paths["clusters"] / "clusters.json").write_text(json.dumps({"trained": [True, True]}))
     return paths
 
@@ -140,6 +143,4 @@ def _cluster_columns(world: World) -> dict[str, object]:
         "user_idx": user,
         "train_rows": count[1:],
         "cluster": [u % 2 for u in user],
-        "route": ["single"] * USERS,
-        "gates": [[0.0, 1.0, 0.0] if u % 2 == 0 else [0.0, 0.0, 1.0] for u in user],
     }

@@ -45,7 +45,7 @@ def test_scores(
     lm.to(device)
     for parameter in lm.causal.parameters():
         parameter.data = parameter.data.to(dtype)
-    by_user = load_gates(folders / "clusters", experts)
+    by_user = load_gates(folders / "clusters", settings.experts.router, experts)
     row_gates = by_user[test.user_idx] if experts else np.ones((len(test), 1))
     factory = examples.factory(test, lm.answers, with_prior=False)
     for start in range(0, len(todo), CHUNK):

@@ -16,8 +16,10 @@ import pytest
 
 from benchmarks.kill.world import ScriptedTeacher
 from storage.file_digests import file_digest
+from storage.rec_data import load_routes
 from storage.synthetic_folder import write_synthetic
 from tests.tiny_model import write_tiny_model
+from thinkrec_core.config.experts import RouterConfig
 from thinkrec_core.synthetic import SyntheticSpec
 
 pytestmark = pytest.mark.slow
@@ -122,11 +124,14 @@ def test_the_router_sends_newcomers_to_their_expert_and_nobody_else_to_another(s
         pq.read_table(artifact(shop, summary, "clusters") / "clusters.parquet").to_pandas()
         for summary in (shop.before, shop.after)
     )
-    old, new = after[: len(before)], after[len(before) :]
-    assert old["route"].tolist() == before["route"].tolist()
-    assert [[*gates, 0.0] for gates in before["gates"].map(list)] == old["gates"].map(list).tolist()
+    users, new = len(before), after[len(before) :]
+    assert after["cluster"][:users].tolist() == before["cluster"].tolist()
     assert (len(new), set(new["cluster"])) == (NEWCOMERS, {2})
-    assert (new["gates"].map(lambda gates: max(range(4), key=lambda n: gates[n])) == 3).sum() > NEWCOMERS / 2
+    router = RouterConfig.model_validate(shop.after["config"]["experts"]["router"])
+    old, now = (load_routes(artifact(shop, run, "clusters"), router) for run in (shop.before, shop.after))
+    assert now.route[: users + 1].tolist() == old.route.tolist()
+    assert now.gates[: users + 1].tolist() == [[*gates, 0.0] for gates in old.gates.tolist()]
+    assert (now.gates[users + 1 :].argmax(axis=1) == 3).sum() > NEWCOMERS / 2
 
 
 def test_the_others_keep_their_scores_and_newcomers_are_scored_by_their_expert(shop: Shop) -> None:

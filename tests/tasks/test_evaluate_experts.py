@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tasks.view import View
 from tasks.worker.build import Examples
 from tests.tiny_model import one_thread, randomise_lora, tiny_causal, write_tiny_model
 from tests.tiny_recllm import tiny_recllm
-from tests.tiny_world import tiny_world, write_world
+from tests.tiny_world import USERS, tiny_world, write_world
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.recllm.adapters import add_lora, layer_of
 from thinkrec_core.recllm.scoring import score_examples
@@ -40,7 +41,7 @@ class Made:
     def __init__(self, root: Path) -> None:
         self.store = ArtifactStore(root / "store")
         model = write_tiny_model(root / "model")
-        values = {
+        values = self.values = {
             "llm": {"model": str(model), "lora": {"rank": 4, "alpha": 8}, "max_prompt_tokens": 512},
             "experts": {"last_layers": LAST, "min_rows": 4, "valid_rows": None, "router": {"temperature": 0.5}},
             "evaluation": {
@@ -94,8 +95,14 @@ class Made:
         stage = "expert" if number else "general"
         return self.publish(stage, lambda to: save_trained(to, lm, projector, settings), f"k{number}")
 
-    def clusters(self, count: int) -> ArtifactRef:
-        return ref(cluster_users.fn(self.context, self.data, self.encoder, count))
+    def clusters(self, count: int, context: RunContext | None = None) -> ArtifactRef:
+        return ref(cluster_users.fn(context or self.context, self.data, self.encoder, count))
+
+    def with_router(self, **router: Any) -> RunContext:
+        experts = {**self.values["experts"], "router": router}
+        return replace(
+            self.context, config=ThinkRecConfig.model_validate({**self.values, "experts": experts}), results={}
+        )
 
 
 def ref(result: Any) -> ArtifactRef:
@@ -117,7 +124,9 @@ def test_every_row_is_scored_under_its_own_gates_and_the_variants_differ(made: M
     table = _predictions(found)
     tiny, users = tiny_recllm(), np.array([int(user) for user in table["user_id"]])
     model, gates = load_stacked(Path(made.context.config.llm.model), path(made.general), [path(e) for e in experts])
-    own = torch.tensor(load_gates(path(clusters), numbers)[users], dtype=torch.float32)
+    own = torch.tensor(
+        load_gates(path(clusters), made.context.config.experts.router, numbers)[users], dtype=torch.float32
+    )
     factory = _valid_factory(made)
     scores = score_examples(
         model,
@@ -134,6 +143,27 @@ def test_every_row_is_scored_under_its_own_gates_and_the_variants_differ(made: M
     assert figures["variants"]["soft"]["changed"] > 0
     assert sum(part["rows"] for part in figures["clusters"].values()) == len(users)
     assert sum(part["rows"] for part in figures["routes"].values()) == len(users)
+    routing = json.loads((found / "routing.json").read_text())
+    assert (sum(routing["routes"].values()), sum(routing["mean_gates"])) == (USERS, pytest.approx(1))
+
+
+def test_another_router_scores_again_on_the_same_clusters(made: Made) -> None:
+    clusters = made.clusters(2)
+    numbers = trained_clusters(made.store.path(clusters))
+    experts, found = tuple(made.adapter(1 + number) for number in numbers), []
+    for mode in ("soft", "hard"):
+        other = made.with_router(mode=mode)
+        assert made.clusters(2, other) == clusters
+        evaluation = ref(evaluate.fn(other, made.data, made.encoder, made.general, clusters, experts))
+        found.append(json.loads((made.store.path(evaluation) / "routing.json").read_text())["routes"])
+        candidates = [Candidate(2, clusters, experts)]
+        choose_experts.fn(other, made.data, made.encoder, made.general, candidates)
+        assert {name: result.status for name, result in other.results.items()} == {
+            "clusters": "cached",
+            "evaluation": "ran",
+            "choice": "ran",
+        }
+    assert found == [{"general": 0, "single": 0, "fusion": USERS}, {"general": 0, "single": USERS, "fusion": 0}]
 
 
 def test_without_experts_there_is_nothing_to_compare(made: Made) -> None:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_tensors
 
 from storage.encoder_data import read_examples
-from storage.rec_data import load_encoder_tables, load_samples, load_signals
+from storage.rec_data import load_encoder_tables, load_routes, load_samples, load_signals
 from storage.schemas import CLUSTERS, ENCODER_SCORES, INTERACTIONS, ITEMS, SAMPLES
 from storage.store import ArtifactRef, ArtifactStore
 from storage.tables import read_table, write_table
@@ -23,6 +23,7 @@ from tasks.extend_encoder import LINEAR, extend_encoder
 from tasks.stage import RunContext
 from tasks.view import View
 from thinkrec_core.config.encoder import EncoderConfig
+from thinkrec_core.config.experts import RouterConfig
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.encoders.fit import score_examples
 from thinkrec_core.encoders.registry import restore_encoder
@@ -182,14 +183,16 @@ def test_the_clusters_keep_routes_and_gates_of_the_others(made: Made) -> None:
     before = read_table(made.store.path(made.clusters) / "clusters.parquet", CLUSTERS).to_pydict()
     after = read_table(folder / "clusters.parquet", CLUSTERS).to_pydict()
     assert after["cluster"] == [*before["cluster"], *[2] * NEW]
-    assert after["route"][:OLD] == before["route"]
-    assert after["gates"][:OLD] == [[*gates, 0.0] for gates in before["gates"]]
-    assert all(gates[3] > 0.9 for gates in after["gates"][OLD:])
+    for router in (RouterConfig(), RouterConfig(mode="soft", temperature=0.5)):
+        old, now = load_routes(made.store.path(made.clusters), router), load_routes(folder, router)
+        assert now.route[: OLD + 1].tolist() == old.route.tolist()
+        assert now.gates[: OLD + 1].tolist() == [[*gates, 0.0] for gates in old.gates.tolist()]
+        assert (now.gates[OLD + 1 :, 3] > (0.9 if router.mode == "paper" else 0.5)).all()
     summary = json.loads((folder / "clusters.json").read_text())
     assert (summary["count"], summary["added"], summary["sizes"][2]) == (3, 2, NEW)
     assert (summary["trained"], summary["train_rows"][2]) == ([True, True, True], NEW * PER_USER)
     tensors = load_file(folder / "centroids.safetensors")
-    assert (tensors["centroids"].shape, tensors["weights"].shape) == ((3, 3), (OLD + NEW + 1, 3))
+    assert (tensors["centroids"].shape, tensors["cosines"].shape) == ((3, 3), (OLD + NEW + 1, 3))
 
 
 def test_a_newcomer_whose_vector_is_not_finite_is_one_line(made: Made) -> None:

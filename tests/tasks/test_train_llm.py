@@ -12,7 +12,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from storage.rec_data import trained_clusters
 from storage.schemas import CLUSTERS
@@ -40,16 +42,11 @@ training = {{"best_score": 0.5, "best_step": 1, "train_rows": 3, "kind": job["ki
 """
 
 
-def write_clusters(folder: Path, clusters: list[int], gates: Sequence[float] = (1.0, 0.0, 0.0)) -> None:
+def write_clusters(folder: Path, clusters: list[int], cosines: Sequence[float] = (1.0, 0.0)) -> None:
     users = len(clusters)
-    columns = {
-        "user_idx": range(1, users + 1),
-        "train_rows": [9] * users,
-        "cluster": clusters,
-        "route": ["general"] * users,
-        "gates": [list(gates)] * users,
-    }
+    columns = {"user_idx": range(1, users + 1), "train_rows": [9] * users, "cluster": clusters}
     write_table(folder / "clusters.parquet", columns, CLUSTERS)
+    save_file({"cosines": np.tile(cosines, (users + 1, 1))}, folder / "centroids.safetensors")
 
 
 class Stages:
@@ -86,12 +83,12 @@ class Stages:
         ref = result if isinstance(result, ArtifactRef) else result.data
         return context.results[stage].status, self.store.path(ref)
 
-    def other_clusters(self, clusters: list[int], gates: Sequence[float] = (1.0, 0.0, 0.0)) -> None:
+    def other_clusters(self, clusters: list[int], cosines: Sequence[float] = (1.0, 0.0)) -> None:
         """Experts are of these clusters from now on."""
-        key = "_".join(map(str, [*clusters, *gates]))
+        key = "_".join(map(str, [*clusters, *cosines]))
         with self.store.locked("clusters", key):
             draft = self.store.draft("clusters", key)
-            write_clusters(draft.path, clusters, gates)
+            write_clusters(draft.path, clusters, cosines)
             self.inputs["clusters"] = self.store.publish(draft, "clusters", key, {})
 
 
@@ -312,9 +309,9 @@ def test_the_workers_environment_is_offline_and_finds_the_packages(monkeypatch: 
     assert int(env["MASTER_PORT"]) > 0
 
 
-def test_other_gates_train_no_expert_again_and_other_clusters_do(stages: Stages) -> None:
+def test_other_cosines_train_no_expert_again_and_other_clusters_do(stages: Stages) -> None:
     assert stages.run("expert_0")[0] == "ran"
-    stages.other_clusters([0, 0, 1, -1], (0.0, 0.25, 0.75))
+    stages.other_clusters([0, 0, 1, -1], (0.25, 0.75))
     status, folder = stages.run("expert_0")
     assert status == "cached"
     assert json.loads((folder / "manifest.json").read_text())["parents"]["clusters"]["stage"] == "clusters"

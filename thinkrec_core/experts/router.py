@@ -7,7 +7,8 @@
     else                      several fit     -> the fusion sum_n w_n dW_n
 
 That is the mode `paper`; `soft` always fuses, `hard` always takes the expert with the largest weight, and `fusion` is the rule
-without its second line. Users without train rows and N = 1 get the general adapter. All users are routed in one pass.
+without its second line. Users without train rows and N = 1 get the general adapter. All users are routed in one pass, from
+their cosines alone: another temperature or mode needs no clusters anew.
 """
 
 from __future__ import annotations
@@ -42,21 +43,32 @@ class Routes:
     """(U, N) softmax weights before the rule."""
     entropy: FloatArray
     """(U,) of the weights, in nats, 0..ln N."""
+    compared: npt.NDArray[np.int64]
+    """(U,) each user's N: the number of centroids behind the weights."""
 
 
-def gate_weights(vectors: npt.ArrayLike, centroids: npt.ArrayLike, temperature: float) -> FloatArray:
-    """(U, N) w = softmax(cos(e_u, c_n) / temperature); the cosine with a vector of zeros is 0.
+def cosines(vectors: npt.ArrayLike, centroids: npt.ArrayLike) -> FloatArray:
+    """(U, N) cos(e_u, c_n); 0 with a vector of zeros.
 
     Args:
         vectors: (U, d) user vectors in the space of the centroids.
         centroids: (N, d).
-        temperature: above 0; smaller is sharper.
 
     Raises:
         DataError: a vector that is not finite.
     """
     e, c = _directions(vectors, "user"), _directions(centroids, "centroid")
-    logits = e @ c.T / temperature
+    return np.asarray(e @ c.T)
+
+
+def gate_weights(cosines: npt.ArrayLike, temperature: float) -> FloatArray:
+    """(U, N) w = softmax(cos(e_u, c_n) / temperature).
+
+    Args:
+        cosines: (U, N) of users and centroids.
+        temperature: above 0; smaller is sharper.
+    """
+    logits = np.asarray(cosines, dtype=np.float64) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     weights = np.exp(logits)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
@@ -97,7 +109,34 @@ def route_weights(
     gates = np.column_stack([1.0 - own.sum(axis=1), own])
     gates[:, 0] = np.where(gates[:, 0] > 1e-12, gates[:, 0], 0.0)  # rounding of a fusion is no general share
     route = np.select([own.sum(axis=1) == 0, single], [GENERAL, SINGLE], FUSION)
-    return Routes(route, gates, w, entropy)
+    return Routes(route, gates, w, entropy, np.full(users, experts))
+
+
+def route_users(cosines: npt.ArrayLike, config: RouterConfig, known: npt.ArrayLike, trained: npt.ArrayLike) -> Routes:
+    """The routes of users with these cosines; each user's N is the number of centroids that it was compared with.
+
+    Args:
+        cosines: (U, N); NaN in the last columns of a user who was there before these centroids, and is routed without them.
+        config: of the weights and of the rule.
+        known: (U,) as for `route_weights`.
+        trained: (N,) as for `route_weights`.
+    """
+    cos, is_known, is_trained = np.asarray(cosines, dtype=np.float64), np.asarray(known), np.asarray(trained)
+    compared = np.isfinite(cos).sum(axis=1)
+    found = Routes(
+        route=np.full(len(cos), GENERAL, dtype=f"<U{max(map(len, (GENERAL, SINGLE, FUSION)))}"),
+        gates=np.zeros((len(cos), 1 + cos.shape[1])),
+        weights=np.zeros(cos.shape),
+        entropy=np.zeros(len(cos)),
+        compared=compared,
+    )
+    for count in np.unique(compared):
+        rows = compared == count
+        weights = gate_weights(cos[rows, :count], config.temperature)
+        own = route_weights(weights, config, is_known[rows], is_trained[:count])
+        found.route[rows], found.entropy[rows] = own.route, own.entropy
+        found.gates[rows, : 1 + count], found.weights[rows, :count] = own.gates, own.weights
+    return found
 
 
 def _directions(vectors: npt.ArrayLike, what: str) -> FloatArray:

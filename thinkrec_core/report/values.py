@@ -44,7 +44,7 @@ class ReportValues:
     experts: Sequence[Training] = ()
     """Trainings of the expert adapters."""
     clusters: Values = field(default_factory=dict)
-    """clusters.json of the clusters stage."""
+    """clusters.json of the clusters stage, and routing.json of the evaluation."""
     expert_figures: Values = field(default_factory=dict)
     """What `evaluation.expert_figures.expert_figures` returned; empty without experts."""
     choice: Values = field(default_factory=dict)

@@ -11,7 +11,7 @@ from thinkrec_core.config.experts import ExpertsConfig, RouterConfig
 from thinkrec_core.errors import DataError
 from thinkrec_core.experts import partition
 from thinkrec_core.experts.cluster import cluster_users
-from thinkrec_core.experts.router import gate_weights, route_weights
+from thinkrec_core.experts.router import cosines, gate_weights, route_weights
 from thinkrec_core.seeds import generator
 
 CLUSTERINGS = ("ward", "kmeans", "minibatch")
@@ -156,7 +156,7 @@ def test_vectors_of_zeros_are_clustered_and_all_users_go_to_the_general_adapter(
     found = cluster_users(np.zeros((6, 3)), np.ones(6), config, generator(1, "c"))
     assert (sum(found.sizes), found.centroids.tolist()) == (5, [[0, 0, 0], [0, 0, 0]])
     assert found.std.tolist() == [1, 1, 1]
-    weights = gate_weights(found.routing_vectors(np.zeros((5, 3))), found.centroids, 0.1)
+    weights = gate_weights(cosines(found.routing_vectors(np.zeros((5, 3))), found.centroids), 0.1)
     assert route_weights(weights, RouterConfig()).gates.tolist() == [[1, 0, 0]] * 5
 
 
@@ -165,7 +165,7 @@ def test_equal_vectors_in_raw_space_are_one_group_that_takes_everybody(clusterin
     config = ExpertsConfig(count=2, clustering=clustering, space="raw")
     found = cluster_users(np.ones((6, 3)), np.ones(6), config, generator(1, "c"))
     assert (found.sizes, found.centroids.tolist()) == ((5, 0), [[1, 1, 1], [0, 0, 0]])
-    weights = gate_weights(found.routing_vectors(np.ones((5, 3))), found.centroids, 0.1)
+    weights = gate_weights(cosines(found.routing_vectors(np.ones((5, 3))), found.centroids), 0.1)
     assert weights[:, 0] == pytest.approx(np.full(5, 1 / (1 + np.exp(-10))))
     routed = route_weights(weights, RouterConfig(), trained=[True, False])  # an empty group has no expert
     assert (routed.route.tolist(), routed.gates.tolist()) == (["single"] * 5, [[0, 1, 0]] * 5)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from thinkrec_core.config.experts import RouterConfig
 from thinkrec_core.errors import DataError
-from thinkrec_core.experts.router import gate_weights, route_weights
+from thinkrec_core.experts.router import cosines, gate_weights, route_users, route_weights
 
 PAPER, SOFT = RouterConfig(), RouterConfig(mode="soft")
 GOLDEN = np.array([[0.485, 0.515], [0.353, 0.647], [0.259, 0.741], [0.108, 0.892]])
@@ -27,7 +27,7 @@ def test_golden_branches() -> None:
 
 def test_weights_are_the_softmax_of_cosines() -> None:
     # cos 1 and 0 at temperature .1: 1 / (1 + e^-10); cos .6 and .8: 1 / (1 + e^2).
-    found = gate_weights([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0]], [[5.0, 0.0], [0.0, 0.1]], 0.1)
+    found = gate_weights(cosines([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0]], [[5.0, 0.0], [0.0, 0.1]]), 0.1)
     first = [1 / (1 + np.exp(-10)), 1 / (1 + np.exp(2)), 0.5]
     assert found[:, 0] == pytest.approx(first)
     assert found.sum(axis=1) == pytest.approx(np.ones(3))
@@ -93,7 +93,7 @@ def test_certain_weights_have_no_entropy() -> None:
 
 
 def test_a_vector_of_zeros_fits_nobody() -> None:
-    weights = gate_weights(np.zeros((2, 3)), [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]], 0.01)
+    weights = gate_weights(cosines(np.zeros((2, 3)), [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]), 0.01)
     assert weights == pytest.approx(np.full((2, 3), 1 / 3))
     routes = route_weights(weights, PAPER)
     assert routes.route.tolist() == ["general"] * 2
@@ -101,7 +101,7 @@ def test_a_vector_of_zeros_fits_nobody() -> None:
 
 
 def test_one_user_is_routed_as_in_a_crowd_and_no_user_is_no_route() -> None:
-    weights = gate_weights([[2.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], 0.1)
+    weights = gate_weights(cosines([[2.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]), 0.1)
     assert route_weights(weights, PAPER).route.tolist() == ["single"]
     nobody = route_weights(np.zeros((0, 2)), PAPER)
     assert (nobody.route.shape, nobody.gates.shape) == ((0,), (0, 3))
@@ -109,4 +109,24 @@ def test_one_user_is_routed_as_in_a_crowd_and_no_user_is_no_route() -> None:
 
 def test_a_vector_that_is_not_finite_is_named() -> None:
     with pytest.raises(DataError, match="user 1 is not finite"):
-        gate_weights([[1.0], [float("nan")]], [[1.0]], 0.1)
+        cosines([[1.0], [float("nan")]], [[1.0]])
+
+
+def test_a_user_is_routed_over_the_centroids_that_it_was_compared_with() -> None:
+    # Users 0 and 1 were there before the third centroid; of two, max w > .8 takes one expert, of three, max w > .7.
+    old, none = 0.1 * np.log([[0.75, 0.25], [0.9, 0.1]]), float("nan")
+    cos = np.vstack([np.column_stack([old, [none, none]]), 0.1 * np.log([[0.75, 0.15, 0.1], [0.5, 0.3, 0.2]])])
+    found = route_users(cos, PAPER, known=[True, True, True, False], trained=[True, True, True])
+    assert found.route.tolist() == ["fusion", "single", "single", "general"]
+    assert found.gates == pytest.approx(np.array([[0, 0.75, 0.25, 0], [0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]]))
+    assert found.weights[:2] == pytest.approx(np.array([[0.75, 0.25, 0], [0.9, 0.1, 0]]))
+    assert found.compared.tolist() == [2, 2, 3, 3]
+    assert found.entropy[:2] == pytest.approx(route_weights([[0.75, 0.25], [0.9, 0.1]], PAPER).entropy)
+    untrained = route_users(cos, PAPER, known=[True] * 4, trained=[True, False, True])
+    assert untrained.gates[0] == pytest.approx([0.25, 0.75, 0, 0])
+
+
+def test_a_smaller_temperature_is_sharper_on_the_same_cosines() -> None:
+    cos = [[0.6, 0.4]]
+    routes = [route_users(cos, RouterConfig(temperature=t), [True], [True, True]).route[0] for t in (0.1, 0.2, 2.0)]
+    assert routes == ["single", "fusion", "general"]
