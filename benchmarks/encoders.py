@@ -3,7 +3,8 @@
     python benchmarks/encoders.py [--data PATH] [--rows 5000000]
 
 PATH is a folder with the ML-1M benchmark split; without it, made-up rows of the same numbers of rows, users and items
-stand in. Encoders run one epoch on the train rows, each in a process of its own; bias is fitted to the end. mf_ratio is the
+stand in. Encoders run one epoch on the train rows, each in a process of its own; bias and stacker are
+fitted to the end. mf_ratio is the
 plain loop's seconds over ours for one epoch of MF at the same size, batch and optimiser: nn.Embedding, a shuffling
 DataLoader over a TensorDataset, Adam.
 """
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 THINKREC = [sys.executable, "-m", "flows.cli", "data"]
-SMALL = ("bias", "mf", "lightgcn", "sasrec", "din", "dcn")
-LARGE = {"bias": {}, "mf": {"batch_size": 8192}, "lightgcn": {"batch_size": 262_144}}
+SMALL = ("bias", "stacker", "mf", "lightgcn", "sasrec", "din", "dcn")
+LARGE = {"bias": {}, "stacker": {}, "mf": {"batch_size": 8192}, "lightgcn": {"batch_size": 262_144}}
 """Batches that a person would choose at this size: LightGCN smooths the whole graph in every step."""
 
 
@@ -80,7 +81,7 @@ def fitted(folder: Path, kind: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def fit(folder: Path, kind: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """One epoch of `kind` (or the whole fit of bias) on the train rows of `folder`."""
+    """One epoch of `kind` (or the whole fit of bias or stacker) on the train rows of `folder`."""
     from storage.encoder_data import read_content, read_examples, read_sizes
     from thinkrec_core.config.ladder import BiasConfig, LadderConfig
     from thinkrec_core.encoders.bias import fit_bias
@@ -90,6 +91,8 @@ def fit(folder: Path, kind: str, changes: dict[str, Any]) -> dict[str, Any]:
         content = read_content(folder)
         start = time.monotonic()
         fit_bias(BiasConfig(), train.user_idx, train.item_idx, train.label, content, sizes)
+    elif kind == "stacker":
+        start = _stacker(folder, train, sizes)
     else:
         from thinkrec_core.encoders.fit import fit_epochs
 
@@ -109,6 +112,25 @@ def fit(folder: Path, kind: str, changes: dict[str, Any]) -> dict[str, Any]:
         "rows_per_s": round(len(train) / seconds),
         "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
+
+
+def _stacker(folder: Path, train: Any, sizes: Any) -> float:
+    """Fit item effects and booster under liked histories; returns when that began."""
+    from storage.encoder_data import read_content
+    from storage.schemas import SAMPLES
+    from storage.tables import read_table
+    from thinkrec_core.config.ladder import LadderConfig
+    from thinkrec_core.encoders.stacker import StackerFeatures, TimedExamples, boosted_logits
+    from thinkrec_core.seeds import generator
+
+    content, config = read_content(folder), LadderConfig()
+    time_of = read_table(folder / "samples_train.parquet", SAMPLES, ["timestamp"]).column(0).to_numpy()
+    start = time.monotonic()
+    draw = generator(0, "stacker")
+    timed = TimedExamples(train, time_of)
+    made = StackerFeatures(config.stacker, config.bias, timed, content, sizes, False, draw)
+    boosted_logits(config.stacker, *made.train(), [], 0)
+    return start
 
 
 def _plain_epoch(train: Any, sizes: Any, config: Any) -> None:

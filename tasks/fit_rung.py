@@ -43,6 +43,7 @@ SEEDED: frozenset[LadderRung] = frozenset(
         "lightgcn_published",
         "sasrec_published",
         "stacker",
+        "stacker_uauc",
     }
 )
 """Rungs that draw random numbers; the others are fitted once."""
@@ -104,7 +105,7 @@ def fit_rung(context: RunContext, data: ArtifactRef, name: LadderRung) -> Artifa
 
 def rung_settings(config: LadderConfig, name: LadderRung) -> dict[str, Any]:
     """The configuration that the scores of rung `name` depend on."""
-    if name == "stacker":
+    if name in ("stacker", "stacker_uauc"):
         return {"bias": config.bias, "stacker": config.stacker}
     if name in ("bias", "bias_streaming"):
         return {"bias": config.bias}
@@ -142,7 +143,7 @@ def _scores(config: LadderConfig, name: LadderRung, data: RungData, seed: int) -
     made = StackerFeatures(config.stacker, config.bias, timed, data.content, data.sizes, data.labelled, draw)
     features, labels = made.train()
     found = boosted_logits(config.stacker, features, labels, [made.later(rows) for rows in later.values()], seed)
-    blend = config.stacker.blend
+    blend = config.stacker.blend_uauc if name == "stacker_uauc" else config.stacker.blend
     return {split: (1 - blend) * one + blend * plain[split] for split, one in zip(later, found, strict=True)}
 
 

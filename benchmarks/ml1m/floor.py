@@ -20,17 +20,20 @@ from storage.schemas import SAMPLES
 from storage.tables import read_table
 from thinkrec_core.config.ladder import LadderConfig
 from thinkrec_core.encoders.bias import fit_bias
-from thinkrec_core.encoders.stacker import StackerFeatures, TimedExamples, boosted_logits
+from thinkrec_core.encoders.stacker import (
+    BLOCK,
+    FACTS,
+    OF_TARGET_IN_BLOCK,
+    StackerFeatures,
+    TimedExamples,
+    boosted_logits,
+)
 from thinkrec_core.recllm.prompt import Slot
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.seeds import derived_seed, generator
 
 Float = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
-FACTS, BLOCK = 4, 11
-"""Columns of the stacker's features: facts of the target, then blocks of what earlier items say."""
-OF_TARGET_IN_BLOCK = (2, 3, 8, 9, 10)
-"""Columns of a block that depend on the target: similarities, and residuals weighted by them."""
 NET_BATCH, NET_RATE = 64, 3e-3
 
 
@@ -128,10 +131,15 @@ class RowSignals:
 
     Args:
         features: (R, F) of the rows of one split.
+
+    Raises:
+        ValueError: features of another version of the stacker, as an old file of a floor holds them.
     """
 
     def __init__(self, features: Float32) -> None:
         self._features, self.size = features, features.shape[1]
+        if (self.size - FACTS) % BLOCK:
+            raise ValueError(f"{self.size} features, expected {FACTS} and blocks of {BLOCK}: made by another version")
         of_target = [*range(FACTS)]
         for block in range(FACTS, self.size, BLOCK):
             of_target += [block + column for column in OF_TARGET_IN_BLOCK]

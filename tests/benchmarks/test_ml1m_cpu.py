@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.ml1m.above_floor import Clock, OutOfTime
-from benchmarks.ml1m.floor import BLOCK, FACTS, RowSignals
+from benchmarks.ml1m.floor import RowSignals
 from benchmarks.ml1m.verdict import choose_weight, claims, details
+from thinkrec_core.encoders.stacker import BLOCK, FACTS
 from thinkrec_core.recllm.prompt import Slot
 from thinkrec_core.recllm.selection import RATIOS
 
@@ -51,10 +52,15 @@ def test_the_users_slot_holds_nothing_of_the_target() -> None:
     features = np.arange(1, 1 + FACTS + 2 * BLOCK, dtype=np.float32)[None]
     signals = RowSignals(features)
     user = signals.slot_input(Slot(0, "user", 1), features[0])
-    # By hand: facts are columns 0-3; of a block, similarity to the target (2, 3) and what it weights (8-10).
-    shared = [4, 5, 8, 9, 10, 11, 15, 16, 19, 20, 21, 22]
+    # By hand: facts are columns 0-5; of a block, similarity to the target (2, 3, 11, 12) and what it weights (8-10, 13-15).
+    shared = [6, 7, 10, 11, 12, 13, 22, 23, 26, 27, 28, 29]
     np.testing.assert_array_equal(np.flatnonzero(user), shared)
     np.testing.assert_array_equal(signals.slot_input(Slot(0, "target", 2), features[0]), features[0])
+
+
+def test_features_of_another_version_are_refused() -> None:
+    with pytest.raises(ValueError, match="26 features"):
+        RowSignals(np.zeros((3, 26), np.float32))
 
 
 def test_seconds_add_up_over_calls_and_a_call_ends_after_its_work_is_kept(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ LadderRung = Literal[
     "lightgcn_published",
     "sasrec_published",
     "stacker",
+    "stacker_uauc",
 ]
 ALL_LADDER_RUNGS: tuple[LadderRung, ...] = get_args(LadderRung)
 
@@ -55,8 +56,15 @@ class StackerConfig(Frozen):
     iterations: int = Field(250, ge=1)
     learning_rate: float = Field(0.03, gt=0)
     leaves: int = Field(8, ge=2)
+    item_dimensions: int = Field(24, ge=1)
+    """Length of the vectors that say which items the same users rate."""
+    fit_rows: int = Field(2_000_000, ge=1)
+    """Train rows, copies included, that the booster is fitted on at most: what bounds memory and time."""
     blend: float = Field(0.25, ge=0, le=1)
-    """Weight of the bias model's logit in the score; the boosted logit has the rest."""
+    """Weight of the bias model's logit in the score; the boosted logit has the rest. More of it ranks a user's own items
+    better and rows of different users worse: the point on the frontier of AUC and UAUC."""
+    blend_uauc: float = Field(0.5, ge=0, le=1)
+    """The same weight in rung `stacker_uauc`."""
 
 
 class LadderConfig(Frozen):

@@ -82,6 +82,19 @@ class Examples:
             self.history_labels[entries],
         )
 
+    def part(self, first: int, last: int) -> Self:
+        """The rows first..last-1, their histories not copied."""
+        rows, offsets = slice(first, last), self.history_offsets[first : last + 1]
+        entries = slice(offsets[0], offsets[-1])
+        return type(self)(
+            self.user_idx[rows],
+            self.item_idx[rows],
+            self.label[rows],
+            offsets - offsets[0],
+            self.history_items[entries],
+            self.history_labels[entries],
+        )
+
     def liked_histories(self, length: int) -> IntArray:
         """(R, length) the newest liked history items of each row, newest last, padded with 0 on the left."""
         liked = self.history_labels == 1

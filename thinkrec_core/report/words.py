@@ -17,6 +17,7 @@ RUNG_NAMES = {
     "lightgcn_published": "LightGCN, as published",
     "sasrec_published": "SASRec, as published",
     "stacker": "Stacker",
+    "stacker_uauc": "Stacker, for UAUC",
     "encoder": "CF encoder",
     "zero_shot": "LLM, untrained",
     "thinkrec_general_llm": "ThinkRec general, LLM score",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from thinkrec_core.config.ladder import BiasConfig, StackerConfig
+from thinkrec_core.encoders import stacker
 from thinkrec_core.encoders.bias import fit_bias
 from thinkrec_core.encoders.content import item_content
 from thinkrec_core.encoders.examples import Examples, Sizes
@@ -87,8 +88,29 @@ def test_a_train_row_does_not_see_its_own_label_or_later_ones() -> None:
 def test_rows_after_training_know_all_train_labels(labelled: bool) -> None:
     train, later = world()
     x = features(train, labelled).later(later)
-    assert x.shape == (len(later), 15 if labelled else 26)
+    assert x.shape == (len(later), 22 if labelled else 38)
     assert np.isfinite(x).all()
     if not labelled:
         known = np.bincount(train.rows.user_idx)[later.user_idx]
-        np.testing.assert_array_equal(x[:, 15], known)
+        np.testing.assert_array_equal(x[:, 22], known)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_features_are_the_same_in_parts_of_any_size(labelled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, later = world()
+    whole = [features(train, labelled).train()[0], features(train, labelled).later(later)]
+    for entries in (1, 40):  # one row at a time, even one whose history is longer than a part
+        monkeypatch.setattr(stacker, "ENTRIES", entries)
+        made = features(train, labelled)
+        np.testing.assert_allclose(made.train()[0], whole[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(made.later(later), whole[1], rtol=1e-12, atol=1e-12)
+
+
+def test_the_booster_sees_no_more_rows_than_it_may() -> None:
+    train, _ = world()
+    rows = len(train.rows)
+    for limit, expected in ((rows // 3, rows // 3), (rows, rows), (2 * rows - 1, rows), (9 * rows, 2 * rows)):
+        config = CONFIG.model_copy(update={"fit_rows": limit})
+        draw = np.random.default_rng(3)
+        x, y = StackerFeatures(config, BiasConfig(), train, CONTENT, Sizes(USERS, ITEMS), False, draw).train()
+        assert len(x) == len(y) == expected
