@@ -85,8 +85,8 @@ class StackerTables:
         """The inverse of `arrays`."""
         known = KnownLabels(*(arrays[f"known.{name}"] for name in KnownLabels.__dataclass_fields__))
         content = ItemContent(arrays["year"], arrays["genres"])
-        fitted = (arrays[name] for name in ("fold", "effect", "count", "expected", "likeness"))
-        return cls(content, labelled, *fitted, known)
+        fold, effect, count = (arrays[name] for name in ("fold", "effect", "count"))
+        return cls(content, labelled, fold, effect, count, arrays["expected"], arrays["likeness"], known)
 
     def later(self, rows: Examples) -> FloatArray:
         """(R, F) features of rows after the train split, which know all train labels of their user."""
