@@ -3,10 +3,9 @@
     python benchmarks/encoders.py [--data PATH] [--rows 5000000]
 
 PATH is a folder with the ML-1M benchmark split; without it, made-up rows of the same numbers of rows, users and items
-stand in. Encoders run one epoch on the train rows, each in a process of its own; bias and stacker are
-fitted to the end. mf_ratio is the
-plain loop's seconds over ours for one epoch of MF at the same size, batch and optimiser: nn.Embedding, a shuffling
-DataLoader over a TensorDataset, Adam.
+stand in. Encoders run one epoch on the train rows, each in a process of its own; bias and stacker are fitted to the end.
+mf_ratio is the plain loop's seconds over ours for one epoch of MF at the same size, batch and optimiser: nn.Embedding, a
+shuffling DataLoader over a TensorDataset, Adam.
 """
 
 from __future__ import annotations

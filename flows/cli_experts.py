@@ -54,13 +54,14 @@ def export(user: User, out: OutFolder, run: RunName = None, as_json: Json = Fals
     from storage.rec_data import load_routes
     from storage.store import ArtifactStore
     from thinkrec_core.config.experts import RouterConfig
+    from thinkrec_core.experts.router import columns_of
 
     output, store = Output(as_json), ArtifactStore(store_root())
     found = finished_run(store, run)
     router = RouterConfig.model_validate(found.summary["config"]["experts"]["router"])
     routes = load_routes(store.path(found.clusters), router)
     index = user_index(store.path(found.data), user)
-    gates = routes.gates[index, [0, *(number + 1 for number in found.experts)]].tolist()
+    gates = routes.gates[index, columns_of(found.experts)].tolist()
     route = str(routes.route[index])
     with new_folder(out) as folder:
         rank = save_fused(folder, [store.path(ref) for ref in (found.general, *found.experts.values())], gates)

@@ -19,7 +19,7 @@ from storage.tables import ragged, read_table
 from thinkrec_core.config.experts import RouterConfig
 from thinkrec_core.config.llm import ProjectorInputs
 from thinkrec_core.errors import StoreError
-from thinkrec_core.experts.router import Routes, route_users
+from thinkrec_core.experts.router import Routes, columns_of, route_users
 from thinkrec_core.recllm.prompt import ItemTexts
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.signals import EncoderTables, Signals
@@ -109,7 +109,7 @@ def load_routes(clusters: Path, router: RouterConfig) -> Routes:
 
 def load_gates(clusters: Path, router: RouterConfig, experts: Sequence[int]) -> npt.NDArray[np.float64]:
     """(U+1, 1 + len(experts)) gate weights of `load_routes`: the general adapter first, then `experts`."""
-    return load_routes(clusters, router).gates[:, [0, *(number + 1 for number in experts)]]
+    return load_routes(clusters, router).gates[:, columns_of(experts)]
 
 
 def trained_clusters(clusters: Path) -> list[int]:

@@ -33,6 +33,7 @@ from thinkrec_core.encoders.fit import score_examples as encoder_scores
 from thinkrec_core.encoders.registry import restore_encoder
 from thinkrec_core.errors import DataError, ModelError
 from thinkrec_core.evaluation.text.titles import TitleIndex
+from thinkrec_core.experts.router import columns_of
 from thinkrec_core.experts.shared_depth import score_gated
 from thinkrec_core.recllm.examples import ExampleFactory
 from thinkrec_core.recllm.generation import explain
@@ -100,8 +101,7 @@ class Recommender:
         """Digest of the base LM, and the LM itself without adapters."""
         self.model, self._gates = load_stacked(base.path, path / "general", experts, self.base[1])
         routes = load_routes(path / "clusters", self.config.experts.router)  # those that were evaluated
-        columns = [0, *(number + 1 for number in bundle.experts)]
-        self.gates_of_user: npt.NDArray[np.float64] = routes.gates[:, columns]
+        self.gates_of_user: npt.NDArray[np.float64] = routes.gates[:, columns_of(bundle.experts)]
         self._routes = routes.route.tolist()
         self._load_encoder()
         self.texts = load_item_texts(path)

@@ -29,7 +29,7 @@ from thinkrec_core.evaluation import floors
 from thinkrec_core.evaluation.expert_figures import expert_figures
 from thinkrec_core.evaluation.ladder import pick_test_rows
 from thinkrec_core.evaluation.routing_figures import routing_figures
-from thinkrec_core.experts.router import FUSION
+from thinkrec_core.experts.router import FUSION, columns_of
 from thinkrec_core.experts.variants import MERGED, variant_gates
 from thinkrec_core.recllm.generation import explain_batch
 from thinkrec_core.recllm.records import Samples
@@ -73,11 +73,9 @@ class ScoringBench:
         columns = read_table(path(clusters) / "clusters.parquet", CLUSTERS, ["cluster"])
         self._users = self.test.user_idx[self.rows]
         self._cluster = np.concatenate([[-1], columns.column("cluster").to_numpy()])
-        self._routes, self._numbers = (
-            load_routes(path(clusters), config.experts.router),
-            trained_clusters(path(clusters)),
-        )
-        self._columns = [0, *(number + 1 for number in self._numbers)]
+        self._routes = load_routes(path(clusters), config.experts.router)
+        self._numbers = trained_clusters(path(clusters))
+        self._columns = columns_of(self._numbers)
         self._gates = self._routes.gates[self._users][:, self._columns]
         self._loaded: GateScorer | None = None
 

@@ -13,6 +13,7 @@ their cosines alone: another temperature or mode needs no clusters anew.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,11 @@ class Routes:
     """(U,) of the weights, in nats, 0..ln N."""
     compared: npt.NDArray[np.int64]
     """(U,) each user's N: the number of centroids behind the weights."""
+
+
+def columns_of(experts: Iterable[int]) -> list[int]:
+    """The columns of gates that an LM with the general adapter and these experts has, in that order."""
+    return [0, *(number + 1 for number in experts)]
 
 
 def cosines(vectors: npt.ArrayLike, centroids: npt.ArrayLike) -> FloatArray:
