@@ -26,7 +26,8 @@ from tasks.teacher.batch import write_batch
 from tasks.teacher.cases import Cases, reference_cases, wrong_cases
 from tasks.teacher.conversations import Asking
 from tasks.teacher.files import REFERENCE_FILE, REFLECTION_FILE
-from tasks.teacher.reflecting import Teacher, replay_all
+from tasks.teacher.identity import Teacher
+from tasks.teacher.reflecting import replay_all
 from tasks.train_llm import train_warm_start
 from thinkrec_core.config.reflections import LOCAL
 from thinkrec_core.config.root import ThinkRecConfig

@@ -31,6 +31,7 @@ PLUMBING = frozenset(
         "tasks.watch",
         "tasks.processes",
         "tasks.supervisor",
+        "tasks.teacher.failed",
         "tasks.teacher.failures",
         "tasks.teacher.keys",
         "tasks.teacher.pace",
@@ -55,7 +56,7 @@ def closure(module: str) -> frozenset[str]:
         if name in seen or name in PLUMBING or _source(name) is None:
             continue
         seen.add(name)
-        queue.extend(found for found in _imports(name) if found.split(".")[0] in FIRST_PARTY)
+        queue.extend(found for found in _read(name)[1] if found.split(".")[0] in FIRST_PARTY)
     return frozenset(seen)
 
 
@@ -64,20 +65,14 @@ def code_digest(module: str) -> str:
     """sha256 over the closure of `module`."""
     total = hashlib.sha256()
     for name in sorted(closure(module)):
-        total.update(_plain_code(name))
+        total.update(_read(name)[0])
     return total.hexdigest()
-
-
-@functools.cache
-def _plain_code(module: str) -> bytes:
-    """What stands for `module` in a digest; stages share most of their modules, and parsing is what a rerun would spend."""
-    return f"{module}\0{ast.dump(_without_docstrings(_tree(module)))}\n".encode()
 
 
 @functools.cache
 def library_versions(module: str) -> dict[str, str]:
     """Versions of the third-party distributions that the closure of `module` imports."""
-    names = {found.split(".")[0] for name in closure(module) for found in _imports(name)}
+    names = {found.split(".")[0] for name in closure(module) for found in _read(name)[1]}
     versions = {}
     for name in sorted(names - set(FIRST_PARTY) - set(sys.stdlib_module_names)):
         distribution = DISTRIBUTIONS.get(name, name)
@@ -104,24 +99,23 @@ def _source(module: str) -> Path | None:
     return None
 
 
-def _tree(module: str) -> ast.Module:
+@functools.cache
+def _read(module: str) -> tuple[bytes, frozenset[str]]:
+    """What stands for `module` in a digest, and the absolute names that it imports anywhere, also inside functions.
+
+    `from a import b` yields a and a.b. Stages share most of their modules, and parsing is what a rerun would spend.
+    """
     source = _source(module)
     if source is None:
         raise ModuleNotFoundError(module)
-    return ast.parse(source.read_text())
-
-
-@functools.cache
-def _imports(module: str) -> frozenset[str]:
-    """Absolute names that `module` imports anywhere, also inside functions; `from a import b` yields a and a.b."""
-    names: set[str] = set()
-    for node in ast.walk(_tree(module)):
+    tree, names = ast.parse(source.read_text()), set[str]()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(names)
+    return f"{module}\0{ast.dump(_without_docstrings(tree))}\n".encode(), frozenset(names)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -19,8 +19,8 @@ from tasks.stage import RunContext, run_stage
 from tasks.teacher.again import asked_again
 from tasks.teacher.calls import Calls
 from tasks.teacher.cases import HeldOut, reference_cases
+from tasks.teacher.identity import Teacher, settings_of
 from tasks.teacher.outcome import write_outcome
-from tasks.teacher.reflecting import Teacher, reflect, settings_of
 
 
 @task(name="reference_traces", cache_policy=NO_CACHE)
@@ -42,6 +42,8 @@ def collect_references(
     teacher = Teacher.of(config.teacher)
 
     def build(draft: Draft, tracker: StageTracker) -> None:
+        from tasks.teacher.reflecting import reflect  # the client library: what the store holds needs none
+
         cases = reference_cases(context.store.path(data), split, rows, config.llm.max_history, config.seed)
         with Calls(draft.telemetry / "requests.jsonl", tracker) as calls:
             dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -26,15 +26,17 @@ from storage.store import ArtifactRef, Draft
 from storage.tables import read_table, write_table
 from storage.tracking import StageTracker
 from tasks.stage import RunContext, run_stage
-from tasks.teacher.client import TeacherClient
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
-from tasks.teacher.failures import RequestFailed
-from tasks.teacher.reflecting import OPERATIONAL, Teacher
+from tasks.teacher.failed import RequestFailed
+from tasks.teacher.identity import OPERATIONAL, Teacher
 from tasks.teacher.server import local_teacher
 from thinkrec_core.config.reflections import JOURNAL, TeacherConfig
 from thinkrec_core.errors import TeacherError, ThinkRecError
 from thinkrec_core.items.keywords import needs_condensing, parse_keywords, question
 from thinkrec_core.reflection.trace import Reply
+
+if TYPE_CHECKING:
+    from tasks.teacher.client import TeacherClient
 
 MOST_FAILED = 0.01
 """Share of the items whose requests may fail; more of them stop the stage, and its answers are kept."""
@@ -156,6 +158,8 @@ class _Answers:
 
 async def _ask(context: RunContext, endpoint: Endpoint, answers: _Answers, items: Sequence[Asked]) -> list[Asked]:
     """Ask about `items`; each answer is on the disk before it counts. Returns the items whose request failed."""
+    from tasks.teacher.client import TeacherClient  # the client library: what the store holds needs none
+
     failed: list[Asked] = []
 
     def announce(target: Endpoint) -> None:

@@ -15,8 +15,8 @@ from tasks.stage import RunContext, run_stage
 from tasks.teacher.again import asked_again
 from tasks.teacher.calls import Calls
 from tasks.teacher.cases import wrong_cases
+from tasks.teacher.identity import Teacher, settings_of
 from tasks.teacher.outcome import write_outcome
-from tasks.teacher.reflecting import Teacher, reflect, settings_of
 from thinkrec_core.errors import TeacherError
 
 FIGURES = ("accepted", "rejected", "leaked", "prompt_tokens", "completion_tokens")
@@ -34,6 +34,8 @@ def distil_reflections(context: RunContext, wrong: ArtifactRef) -> ArtifactRef |
     teacher = Teacher.of(config.teacher)
 
     def build(draft: Draft, tracker: StageTracker) -> None:
+        from tasks.teacher.reflecting import reflect  # the client library: what the store holds needs none
+
         cases = wrong_cases(context.store.path(wrong))
         with Calls(draft.telemetry / "requests.jsonl", tracker) as calls:
             dialogues = reflect(context, teacher, cases, draft.scratch / "teacher.log", calls.observe)

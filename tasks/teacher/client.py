@@ -17,7 +17,8 @@ import openai
 
 from tasks.teacher.answers import NotAChatCompletion, parse_completion
 from tasks.teacher.endpoint import Endpoint
-from tasks.teacher.failures import OutOfTime, RequestFailed, Stopped, request_failed, teacher_error, was_sent
+from tasks.teacher.failed import OutOfTime, RequestFailed, Stopped
+from tasks.teacher.failures import request_failed, teacher_error, was_sent
 from tasks.teacher.keys import Key, KeyRing, NoKeyInTime, NoKeyLeft
 from tasks.teacher.pace import Pace
 from tasks.teacher.purse import Purse, RunTooDear, TooDear, prompt_tokens, used_tokens

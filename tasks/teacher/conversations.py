@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.journal import Entry, Journal, request_key
 from storage.journal_writer import JournalWriter
-from tasks.teacher.client import TeacherClient
-from tasks.teacher.failures import RequestFailed, Stopped
+from tasks.teacher.failed import RequestFailed, Stopped
 from tasks.teacher.stopping import Stopping
 from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.reflection.dialogue import Dialogue, Request
 from thinkrec_core.reflection.trace import Reply
 from thinkrec_core.seeds import derived_seed
+
+if TYPE_CHECKING:
+    from tasks.teacher.client import TeacherClient
 
 SEED_LIMIT = 2**31
 """Servers keep a seed in 32 bits."""

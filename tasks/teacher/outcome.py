@@ -17,7 +17,7 @@ from storage.tables import write_table
 from tasks.teacher.calls import Calls
 from tasks.teacher.cases import Cases
 from tasks.teacher.files import REFERENCE_FILE, REFLECTION_FILE
-from tasks.teacher.reflecting import Teacher
+from tasks.teacher.identity import Teacher
 from thinkrec_core.config.reflections import Price
 from thinkrec_core.reflection.dialogue import Dialogue
 from thinkrec_core.reflection.prompts import PROMPT_VERSION, answer_word

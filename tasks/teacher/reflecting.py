@@ -5,87 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from storage.crash_points import reached
 from storage.journal import Journal
-from storage.models import ResolvedModel, resolve_model
 from tasks.stage import RunContext
 from tasks.teacher.cases import Cases
 from tasks.teacher.client import TeacherClient
 from tasks.teacher.conversations import Asking, Call, Observer, converse, replay
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
+from tasks.teacher.identity import Teacher
 from tasks.teacher.progress import Progress, showing_progress
 from tasks.teacher.server import local_teacher
 from tasks.teacher.stopping import SECONDS_TO_FINISH, Stopping
-from thinkrec_core.config.reflections import JOURNAL, LOCAL, TeacherConfig
+from thinkrec_core.config.reflections import JOURNAL, TeacherConfig
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import TeacherError
 from thinkrec_core.reflection.dialogue import Dialogue, Rules
 
 NOT_KEPT = "no answer in the journal"
-OPERATIONAL = {
-    "api_key_env",
-    "attempts",
-    "base_url",
-    "ca_bundle",
-    "concurrency",
-    "extra_headers",
-    "max_request_cost",
-    "max_run_cost",
-    "model",
-    "port",
-    "prices",
-    "request_seconds",
-    "requests_per_minute",
-    "run_seconds",
-    "startup_seconds",
-    "timeout_seconds",
-    "tokens_per_minute",
-}
-"""Fields of `teacher` that change how answers come, not which; of the model, its name in the journal counts."""
-
-NOT_OF_A_DIALOGUE = {"max_failed_share", "max_trace_tokens", "min_accepted"}
-"""Fields of `reflections` that change no dialogue."""
 KEPT = "answers so far are kept: run the same command again to go on"
-LOCAL_NAME = re.compile(r"@[0-9a-f]{16}$")
-"""How the name of a local teacher ends: with the digest of its weights."""
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """Who answers: the name in the journal, and the model that a local server would load."""
-
-    name: str
-    model: ResolvedModel | None
-
-    @property
-    def is_local(self) -> bool:
-        """True for the small model of this project, also where its answers come from a journal that was handed on."""
-        return self.model is not None or LOCAL_NAME.search(self.name) is not None
-
-    @classmethod
-    def of(cls, config: TeacherConfig) -> Teacher:
-        """The teacher that `config` names; the name of a local one holds the digest of its weights."""
-        if config.base_url != LOCAL:
-            return cls(config.model, None)
-        model = resolve_model(config.model)
-        return cls(f"{config.model}@{model.digest[:16]}", model)
-
-
-def settings_of(config: ThinkRecConfig, teacher: Teacher) -> dict[str, Any]:
-    """What of the configuration decides about the dialogues: the settings of a stage that holds some."""
-    return {
-        "seed": config.seed,
-        "model": teacher.name,
-        "asked": config.teacher.base_url != JOURNAL,
-        "teacher": config.teacher.model_dump(mode="json", exclude=OPERATIONAL),
-        "reflections": config.reflections.model_dump(mode="json", exclude=NOT_OF_A_DIALOGUE),
-    }
 
 
 def replay_all(

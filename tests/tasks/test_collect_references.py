@@ -21,7 +21,7 @@ from storage.tracking import NullTracker
 from tasks.collect_references import collect_references
 from tasks.stage import RunContext
 from tasks.teacher.cases import reference_cases
-from tasks.teacher.reflecting import Teacher
+from tasks.teacher.identity import Teacher
 from tasks.view import View
 from tasks.worker.build import open_workbench
 from tasks.worker.job import TrainingJob

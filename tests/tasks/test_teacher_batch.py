@@ -12,7 +12,8 @@ from storage.journal import Journal, request_key
 from tasks.teacher.batch import Written, read_batch, write_batch
 from tasks.teacher.cases import Cases
 from tasks.teacher.conversations import Asking
-from tasks.teacher.reflecting import Teacher, replay_all
+from tasks.teacher.identity import Teacher
+from tasks.teacher.reflecting import replay_all
 from tests.batch_endpoint import completion, run_batch
 from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import StoreError, TeacherError

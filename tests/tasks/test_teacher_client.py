@@ -18,7 +18,7 @@ from werkzeug import Request, Response
 from tasks.teacher import keys, retries
 from tasks.teacher.client import Answer, TeacherClient
 from tasks.teacher.endpoint import Endpoint, remote_endpoint
-from tasks.teacher.failures import RequestFailed
+from tasks.teacher.failed import RequestFailed
 from tests import chat_replies
 from thinkrec_core.config.reflections import TeacherConfig
 from thinkrec_core.errors import TeacherError
