@@ -4,7 +4,8 @@
 
 PATH is interaction data such as that of ml1m_cpu.py. padded: by batch size and `training.engine.length_pool`, the share of
 tokens in a batch that are padding, over an epoch of ID prompts. ratio_samples: CPU seconds (user and system) of SmolLM2-135M's
-training steps on batches as drawn over those on batches of `--pool` pools, per sample, the two in turn.
+training steps on batches as drawn over those on batches of `--pool` pools, per sample, the two in turn. Batches are cut by the
+length of histories, as a training does.
 """
 
 from __future__ import annotations
@@ -62,16 +63,16 @@ def main() -> None:
     options = PromptOptions(max_history=10, max_tokens=512, history_labels=given.protocol == "labelled")
     prompts = PromptBuilder(pieces, texts, options)
     began = time.process_time()
-    lengths = prompts.lengths("id", samples)
+    lengths, histories = prompts.lengths("id", samples), prompts.history_lengths("id", samples)
     print(f"lengths of {len(rows)} prompts: {time.process_time() - began:.1f} CPU seconds", file=sys.stderr)
     padded = {
-        f"batch {size}": {pool: round(_padded(_plan(lengths, size, pool), lengths), 4) for pool in POOLS}
+        f"batch {size}": {pool: round(_padded(_plan(histories, size, pool), lengths), 4) for pool in POOLS}
         for size in SIZES
     }
     found = {"rows": len(rows), "mean_tokens": round(float(lengths.mean()), 1), "padded": padded}
     if given.steps:
         factory_of = _Maker(prompts, samples)
-        plans = [_plan(lengths, given.batch, pool) for pool in (1, given.pool)]
+        plans = [_plan(histories, given.batch, pool) for pool in (1, given.pool)]
         seconds = factory_of.train(plans, given.steps)
         found["ratio_samples"] = round(seconds[0] / seconds[1], 3)
     print(json.dumps(found))

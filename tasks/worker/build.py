@@ -131,9 +131,9 @@ def open_workbench(job: TrainingJob) -> Workbench:
     rows = _train_rows(job, examples.train, users, group)
 
     def lengths(prompt: PromptKind) -> dict[BatchKind, list[int]]:
-        prompts = examples.prompts.lengths(prompt, examples.train)
-        reasons = [int(prompts[row]) + len(answer.ids) for row, answer in told.items()]
-        return {"recommendation": prompts[rows].tolist(), "reasoning": reasons}
+        histories = examples.prompts.history_lengths(prompt, examples.train)
+        reasons = [int(histories[row]) + len(answer.ids) for row, answer in told.items()]
+        return {"recommendation": histories[rows].tolist(), "reasoning": reasons}
 
     return Workbench(
         model=model,

@@ -31,7 +31,7 @@ class BatchPlan:
         reasoning: row numbers with a reflection; empty switches reasoning batches off.
         batch_size: rows of a step over all ranks and accumulation steps.
         steps: T.
-        lengths: tokens of each row of a kind, in the order of its row numbers.
+        lengths: of each row of a kind, in the order of its row numbers; what they depend on makes rows of a batch alike.
         pool: batches that are sorted together; 1 sorts nothing.
     """
 

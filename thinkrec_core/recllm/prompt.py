@@ -121,13 +121,17 @@ class PromptBuilder:
 
     def lengths(self, kind: PromptKind, samples: Samples) -> npt.NDArray[np.int64]:
         """(R,) tokens of the prompt of each sample before `max_tokens` cuts it, found without laying the prompts down."""
-        options = self.options
         fixed = len(self._lay(kind, 0, 0, []).ids) - len(self._empty) - self._item_length(0, None, target=True)
         target = np.array([self._item_length(item, None, target=True) for item in range(len(self.items.titles))])
-        shown = np.zeros((2, len(target)), np.int64)
+        return fixed + target[samples.item_idx] + self.history_lengths(kind, samples)
+
+    def history_lengths(self, kind: PromptKind, samples: Samples) -> npt.NDArray[np.int64]:
+        """(R,) tokens of the history in the prompt of each sample before `max_tokens` cuts it; the target has no part in it."""
+        options, items = self.options, range(len(self.items.titles))
+        shown = np.zeros((2, len(items)), np.int64)
         for label in (0, 1):
             known = label if options.history_labels else None
-            shown[label] = [self._item_length(item, known, target=False) for item in range(len(target))]
+            shown[label] = [self._item_length(item, known, target=False) for item in items]
         if kind == "id" and options.history_slots:
             shown += options.n_tokens
         # Each item but the first stands behind a separator; histories are cut to their newest items.
@@ -136,8 +140,7 @@ class PromptBuilder:
         )
         end = samples.history_offsets[1:]
         start = np.maximum(samples.history_offsets[:-1], end - options.max_history)
-        history = np.where(end > start, running[end] - running[start] - len(self._separator), len(self._empty))
-        return np.asarray(fixed + target[samples.item_idx] + history, np.int64)
+        return np.where(end > start, running[end] - running[start] - len(self._separator), len(self._empty))
 
     def _item_length(self, item: int, label: int | None, target: bool) -> int:
         ids: list[int] = []

@@ -74,6 +74,9 @@ def test_lengths_are_those_of_the_prompts(kind: PromptKind, changes: dict[str, A
     longest = builder.options.max_history
     made = [builder.build(kind, 1, int(samples.item_idx[row]), *samples.history(row, longest)) for row in range(5)]
     assert builder.lengths(kind, samples).tolist() == [len(prompt.ids) for prompt in made]
+    histories, last = builder.history_lengths(kind, samples), replace(samples, item_idx=np.full(5, 1))
+    assert histories.tolist() == builder.history_lengths(kind, last).tolist()
+    assert np.diff(histories).tolist() == np.diff(builder.lengths(kind, last)).tolist()
 
 
 def test_the_id_prompt_by_hand() -> None:
