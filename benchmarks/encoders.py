@@ -22,7 +22,7 @@ from typing import Any
 
 THINKREC = [sys.executable, "-m", "flows.cli", "data"]
 SMALL = ("bias", "stacker", "mf", "lightgcn", "sasrec", "din", "dcn")
-LARGE = {"bias": {}, "stacker": {}, "mf": {"batch_size": 8192}, "lightgcn": {"batch_size": 262_144}}
+LARGE = {"bias": {}, "mf": {"batch_size": 8192}, "lightgcn": {"batch_size": 262_144}}
 """Batches that a person would choose at this size: LightGCN smooths the whole graph in every step."""
 
 

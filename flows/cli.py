@@ -5,6 +5,7 @@ Heavy libraries are imported inside the commands, so that help and errors come a
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Annotated
@@ -32,6 +33,8 @@ from flows.options import Assignments, ConfigFile, Json, PresetName
 from thinkrec_core.errors import ThinkRecError, one_line
 
 INTERRUPTED = 130
+COLLECT_AFTER = 100_000
+"""New objects before Python looks for garbage: imports make millions that stay, and each look at them makes a start slower."""
 DESCRIPTION = "Train, rerun, compare and understand LLM recommenders that explain themselves."
 
 app = typer.Typer(
@@ -221,6 +224,7 @@ cli_models.register(app)
 def main(arguments: list[str] | None = None) -> int:
     """The exit code of the command line: 0, 2 after a mistake of the user, 130 after Ctrl-C."""
     given = sys.argv[1:] if arguments is None else arguments
+    gc.set_threshold(COLLECT_AFTER)
     try:
         code = app(given or ["--help"], prog_name="thinkrec", standalone_mode=False)
     except ThinkRecError as error:

@@ -6,6 +6,7 @@ starts while the tasks are being imported, which takes as long.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -52,6 +53,7 @@ class PrefectAPI:
         self._root = root
         self._server: Child | None = None
         self._starting: IO[str] | None = None
+        self._settings = contextlib.ExitStack()
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -65,12 +67,15 @@ class PrefectAPI:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._settings.close()
         if self._server is not None:
             self._server.stop()
         self._started()
 
     def wait(self) -> None:
-        """Return when the API answers.
+        """Return when the API answers; flows then send no heartbeats until the end of the context.
+
+        Nothing listens to those of a run on the command line, and the end of each flow would wait up to a second for their thread.
 
         Raises:
             PlatformError: the temporary server ended, or does not answer in time.
@@ -78,6 +83,9 @@ class PrefectAPI:
         server = self._server
         if server is None or wait_until_answers(f"{self.url}/health", STARTUP_SECONDS, lambda: server.poll() is None):
             self._started()
+            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+            self._settings.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
             return
         last = server.log_tail(1) or "no output"
         raise PlatformError(
