@@ -30,7 +30,7 @@ MOST_ENDS = 8
 """Ends of one sequence: every token looks at all others, and beyond that the looking costs what the sharing saves."""
 LEAST_SHARED = 0.25
 """Share of a prompt that must be common before it is worth a sequence with ends."""
-MOST_PADDED = 0.125
+MOST_PADDED = 0.06
 """Share of padding at which a batch is closed although more sequences would fit."""
 
 
