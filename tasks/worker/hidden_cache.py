@@ -92,6 +92,6 @@ def _names(path: Path) -> list[str]:
     try:
         with safe_open(path, "pt") as file:
             return list(file.keys())
-    except SafetensorError:
+    except (FileNotFoundError, SafetensorError):  # another rank may have been first
         path.unlink(missing_ok=True)
         return []
