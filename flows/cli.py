@@ -146,6 +146,11 @@ def assets(as_json: Json = False) -> None:
     output.result({"cache": str(cache_folder()), "ml-100k": str(ml100k_wheel()), "smollm2-135m": str(smollm2_folder())})
 
 
+def _pages(mlflow: str, prefect: str) -> str:
+    """Where to look; MLflow would open with its pages for agents, whose traces a run has too."""
+    return f"MLflow   {mlflow}/#/experiments?workflowType=machine_learning\nPrefect  {prefect}"
+
+
 @app.command()
 def ui(prefect_port: PrefectPort = 4200, mlflow_port: MLflowPort = 5000, as_json: Json = False) -> None:
     """Open MLflow and Prefect on 127.0.0.1."""
@@ -155,7 +160,7 @@ def ui(prefect_port: PrefectPort = 4200, mlflow_port: MLflowPort = 5000, as_json
 
     output = Output(as_json)
     found = start_servers(store_root(), prefect_port, mlflow_port)
-    output.say(f"MLflow   {found.mlflow}\nPrefect  {found.prefect}\nthinkrec down ends both")
+    output.say(f"{_pages(found.mlflow, found.prefect)}\nthinkrec down ends both")
     output.result({"mlflow": found.mlflow, "prefect": found.prefect})
 
 
@@ -171,7 +176,7 @@ def up(prefect_port: PrefectPort = 4200, mlflow_port: MLflowPort = 5000, as_json
     command = f"prefect deployment run {DEPLOYMENT} -p preset=smoke --watch"
     active = os.environ.get("VIRTUAL_ENV") == sys.prefix
     typed = [command] if active else [f"source {sys.prefix}/bin/activate", command]
-    output.say(f"MLflow   {found.mlflow}\nPrefect  {found.prefect}\nNow type, in any folder:\n")
+    output.say(f"{_pages(found.mlflow, found.prefect)}\nNow type, in any folder:\n")
     for line in typed:
         output.say(f"    {line}")
     output.say("\nthinkrec down ends it all.")
