@@ -54,8 +54,8 @@ def serve(
         )
         health = endpoint.base_url.removesuffix("/v1") + "/health"
         values = {"base_url": endpoint.base_url, "model": endpoint.wire_model, "health": health}
-        output.result({**values, "log": str(server.log)})
-        try:
+        try:  # from the line on that says it is ready: whoever reads it may end it at once
+            output.result({**values, "log": str(server.log)})
             code = server.wait()
         except KeyboardInterrupt:
             output.say("ended")
