@@ -200,7 +200,7 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     prompt = (
-        "A user has rated these items, oldest first: none so far. Will this user like this? Answer Yes or No.\nAnswer:"
+        "A user has rated these items, oldest first: none so far. Answer Yes or No: will this user like this?\nAnswer:"
     )
     core.train_from_iterator([*texts, *[f"{prompt} Yes No (liked) (disliked)"] * 50], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")

@@ -31,7 +31,8 @@ from thinkrec_core.config.root import ThinkRecConfig
 from thinkrec_core.errors import DataError, one_line
 
 MANIFEST = "bundle.json"
-FORMAT, VERSION = "thinkrec-bundle", 2
+FORMAT, VERSION = "thinkrec-bundle", 3
+"""A change of the prompts is a new version: weights are good for the words they were trained on."""
 ALLOWED = frozenset({".json", ".parquet", ".safetensors"})
 MOST_FILES = 10_000
 ENCODER_FILES = ("weights.safetensors", "vectors.safetensors", "encoder.json")
@@ -167,7 +168,11 @@ def open_bundle(path: Path) -> Bundle:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no bundle ({one_line(str(error), 120)})", f"a folder with {MANIFEST}") from None
     if not known:
-        raise DataError(f"{path} is {facts['format']} version {facts['version']}", f"{FORMAT} version {VERSION}")
+        raise DataError(
+            f"{path} is {facts['format']} version {facts['version']}",
+            f"{FORMAT} version {VERSION}",
+            "train and export anew",
+        )
     found = {str(each.relative_to(path)) for each in path.rglob("*") if not each.is_dir() or each.is_symlink()}
     for name in sorted(found ^ {*files, MANIFEST}):
         raise DataError(f"{path} has {'an unknown' if name in found else 'no'} file {name}", f"the files of {MANIFEST}")

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from thinkrec_core.errors import ModelError
 from thinkrec_core.experts.stacked import Gates, stack_adapters
+from thinkrec_core.recllm.allocator import keep_freed_memory
 from thinkrec_core.recllm.answers import AnswerTokens
 from thinkrec_core.recllm.model import RecLLM, ScoreOptions
 from thinkrec_core.recllm.projector import Projector
@@ -30,6 +31,7 @@ def load_base(path: Path, dtype: torch.dtype) -> Any:
     Raises:
         ModelError: the folder cannot be loaded as a causal LM.
     """
+    keep_freed_memory()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:

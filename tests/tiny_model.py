@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 # What the tests write, so that words such as " Yes" become one token and a prompt stays short.
 CORPUS = (
     "A user has rated these items, oldest first: none so far.",
-    "Will this user like this item? Answer Yes or No.\nAnswer: Yes\nAnswer: No",
+    "Answer Yes or No: will this user like this item?\nAnswer: Yes\nAnswer: No",
     "Yes. No. Yes No (liked) (disliked) (liked; Comedy) The user liked comedies and disliked dramas.",
 )
 

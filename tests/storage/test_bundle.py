@@ -106,7 +106,7 @@ def test_what_is_no_bundle_is_said_in_one_line(bundle: Path, tmp_path: Path) -> 
         with pytest.raises(DataError, match=words):
             import_bundle(source, tmp_path / "in")
     described(bundle, version=99)
-    with pytest.raises(DataError, match="version 99; expected thinkrec-bundle version 2"):
+    with pytest.raises(DataError, match="version 99; expected thinkrec-bundle version 3"):
         open_bundle(bundle)
     with pytest.raises(DataError, match="run r has no trained LLM"):
         export_bundle(tmp_path, {"run": "r", "artifacts": {}}, tmp_path / "out")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from thinkrec_core.experts.stacked import Gates
-from thinkrec_core.recllm.depth import can_split, only_layers, run_body
+from thinkrec_core.recllm.depth import can_split, last_mlp_only_at, only_layers, run_body
 from thinkrec_core.recllm.examples import Batch, Example
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.packs import batches_of, collate_packs, packs_of
@@ -50,7 +50,7 @@ def score_settings(
         with only_layers(body, 0, shared, final_norm=False):
             lower_BTH = run_body(body, lower_BTH, batch.attention(lower_BTH.dtype), batch.position_BT)
     scores_VB = torch.empty(len(settings), len(batch.answer_start_B))
-    owner_B = torch.arange(len(lower_BTH)) if batch.answer_row_B is None else batch.answer_row_B.cpu()
+    owner_B = batch.rows_of_examples().cpu()
     for number, weights_BN in enumerate(settings):
         gates.set(weights_BN, cross_terms)
         rows = torch.ones(len(weights_BN), dtype=torch.bool, device=weights_BN.device)
@@ -62,7 +62,8 @@ def score_settings(
             continue
         part_BTH, part = lower_BTH[rows.to(lower_BTH.device)], _rows(batch, rows.to(lower_BTH.device))
         gates.set(weights_BN[rows], cross_terms)
-        with only_layers(body, shared, len(body.layers), final_norm=True) if shared else contextlib.nullcontext():
+        upper = only_layers(body, shared, len(body.layers), final_norm=True) if shared else contextlib.nullcontext()
+        with upper, last_mlp_only_at(body, part.read(with_answers=False)):
             hidden_BTH = run_body(body, part_BTH, part.attention(part_BTH.dtype), part.position_BT)
         scores_VB[number, rows.cpu()[owner_B]] = model.score_hidden(hidden_BTH, part).float().cpu()
     return scores_VB

@@ -109,8 +109,8 @@ class StackedLoRALinear(nn.Module):
             low_BTR = low_BTR.unflatten(-1, (self.copies, self.rank)).sum(dim=-2).repeat(1, 1, self.copies) * spread_B1R
         if out_BTO.dtype != low_BTR.dtype:
             return out_BTO + nn.functional.linear(low_BTR, self.b_stack_OR).to(out_BTO.dtype)
-        # One call that adds the product to the output: a sum of its own would read and write (B, T, out) once more.
-        flat = torch.addmm(out_BTO.flatten(0, 1), low_BTR.flatten(0, 1), self.b_stack_OR.t())
+        # In place: the output of the base layer is nobody else's, and a sum of its own would read and write (B, T, out) once more.
+        flat = out_BTO.flatten(0, 1).addmm_(low_BTR.flatten(0, 1), self.b_stack_OR.t())
         return flat.view_as(out_BTO)
 
     def adapter(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -111,6 +111,25 @@ class Batch:
     answer_row_B: torch.Tensor | None = None
     """There: the row of each example; else example b is row b."""
 
+    def read(self, with_answers: bool) -> torch.Tensor:
+        """(B, T) true where the last hidden state counts: at the answer positions, and where the other answer tokens are predicted.
+
+        Args:
+            with_answers: the second kind too.
+        """
+        read_BT = torch.zeros_like(self.attention_mask_BT, dtype=torch.bool)
+        read_BT[self.rows_of_examples(), self.answer_start_B] = True
+        if with_answers:
+            example_N, place_N = (self.targets_BL != IGNORED).nonzero(as_tuple=True)
+            read_BT[example_N, self.answer_start_B[example_N] + place_N] = True
+        return read_BT
+
+    def rows_of_examples(self) -> torch.Tensor:
+        """(B,) the row in which each example stands."""
+        if self.answer_row_B is not None:
+            return self.answer_row_B
+        return torch.arange(len(self.answer_start_B), device=self.answer_start_B.device)
+
     def attention(self, dtype: torch.dtype) -> torch.Tensor:
         """What a body takes as mask: attention_mask_BT, or where a row holds several prompts (B, 1, T, T) in `dtype`, added to the
         logits of attention: a token sees the beginning and its own end, both up to itself.

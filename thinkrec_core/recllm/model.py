@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from thinkrec_core.errors import ModelError
 from thinkrec_core.recllm.answers import AnswerTokens
-from thinkrec_core.recllm.depth import only_layers, run_body
+from thinkrec_core.recllm.depth import last_mlp_only_at, only_layers, run_body
 from thinkrec_core.recllm.examples import IGNORED, Batch
 from thinkrec_core.recllm.projector import Projector
 
@@ -67,14 +67,14 @@ class RecLLM(nn.Module):
 
     def forward(self, batch: Batch) -> LossSums:
         """Sums over the batch of BCE(score, label) and of the cross-entropy of the answer tokens."""
-        hidden_BTH = self.hidden(batch)
+        hidden_BTH = self.hidden(batch, batch.read(with_answers=True))
         score_B = self._scores(self._last(hidden_BTH, batch)) + batch.prior_B
         bce = F.binary_cross_entropy_with_logits(score_B, batch.label_B, reduction="sum")
         return LossSums(bce, self._answer_nll(hidden_BTH, batch))
 
     def score(self, batch: Batch) -> torch.Tensor:
         """(B,) score of each example, prior included; fp32 (fp64 in an fp64 model) from the last hidden state on."""
-        return self.score_hidden(self.hidden(batch), batch)
+        return self.score_hidden(self.hidden(batch, batch.read(with_answers=False)), batch)
 
     def score_hidden(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) score from last hidden states."""
@@ -82,7 +82,7 @@ class RecLLM(nn.Module):
 
     def next_token_logits(self, batch: Batch) -> torch.Tensor:
         """(B, vocabulary) logits at the answer positions."""
-        return self._logits(self._last(self.hidden(batch), batch))
+        return self._logits(self._last(self.hidden(batch, batch.read(with_answers=False)), batch))
 
     def embed(self, batch: Batch) -> torch.Tensor:
         """(B, T, H) input embeddings with every slot's soft tokens in place."""
@@ -95,9 +95,16 @@ class RecLLM(nn.Module):
         example_SK = batch.slot_example_S[:, None].expand_as(position_SK)
         return embeds_BTH.index_put((example_SK, position_SK), soft_SKH.to(embeds_BTH.dtype))
 
-    def hidden(self, batch: Batch) -> torch.Tensor:
-        """(B, T, H) last hidden states; the lower layers are left out where the batch brings what they make."""
+    def hidden(self, batch: Batch, read_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, T, H) last hidden states; the lower layers are left out where the batch brings what they make.
+
+        Args:
+            read_BT: where they will be read: elsewhere they are not those of the LM. None: everywhere.
+        """
         body = self.causal.base_model
+        if read_BT is not None:
+            with last_mlp_only_at(body, read_BT):
+                return self.hidden(batch)
         if batch.lower_BTH is None:
             return _run(body, self.embed(batch), batch)
         with only_layers(body, batch.lower_depth, len(body.layers), final_norm=True):
@@ -111,10 +118,7 @@ class RecLLM(nn.Module):
             return _run(body, self.embed(batch), batch)
 
     def _last(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
-        rows_B = batch.answer_row_B
-        if rows_B is None:
-            rows_B = torch.arange(len(batch.answer_start_B), device=hidden_BTH.device)
-        return hidden_BTH[rows_B, batch.answer_start_B]
+        return hidden_BTH[batch.rows_of_examples(), batch.answer_start_B]
 
     def _scores(self, last_BH: torch.Tensor) -> torch.Tensor:
         dtype = torch.promote_types(last_BH.dtype, torch.float32)

@@ -83,7 +83,7 @@ def packs_of(
 
 
 def batches_of(packs: Sequence[Pack], lengths: Sequence[int], batch_size: int) -> Iterator[list[Pack]]:
-    """The packs in batches: of like length, shortest first, single prompts before others.
+    """The packs in batches: of like length, shortest first.
 
     A batch has no more tokens, padding included, than `batch_size` prompts of the length of its longest one.
 
@@ -92,13 +92,12 @@ def batches_of(packs: Sequence[Pack], lengths: Sequence[int], batch_size: int) -
     """
     batch: list[Pack] = []
     longest = tokens = 0
-    for pack in sorted(packs, key=lambda pack: (len(pack.rows) > 1, pack.tokens)):
+    for pack in sorted(packs, key=lambda pack: pack.tokens):
         longest_now = max(longest, *(lengths[row] for row in pack.rows))
         padded = pack.tokens * (len(batch) + 1)
         full = padded > batch_size * longest_now
         loose = padded - tokens - pack.tokens > MOST_PADDED * padded
-        mixed = bool(batch) and len(batch[0].rows) == 1 < len(pack.rows)
-        if batch and (full or loose or mixed):
+        if batch and (full or loose):
             yield batch
             batch, tokens, longest_now = [], 0, max(lengths[row] for row in pack.rows)
         batch.append(pack)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from thinkrec_core.recllm.depth import last_mlp_only_at
 from thinkrec_core.recllm.examples import Example, collate, part
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.scoring import all_finite, by_length, evaluating
@@ -75,14 +76,17 @@ def score_targets(
             if before_batch is not None:
                 before_batch(np.zeros(1, np.int64))
             beginning = collate([part(examples[0], 0, length)], pad_id, n_tokens, with_answers=False).to(device)
-            cache = _run(model, model.embed(beginning), beginning.attention_mask_BT, None)[1]
+            nowhere_BT = torch.zeros_like(beginning.attention_mask_BT, dtype=torch.bool)
+            with last_mlp_only_at(model.causal.base_model, nowhere_BT):
+                cache = _run(model, model.embed(beginning), beginning.attention_mask_BT, None)[1]
         scores = np.empty(len(examples))
         for chosen in by_length(examples, batch_size, before_batch):
             ends = [part(examples[index], length, len(examples[index].prompt.ids)) for index in chosen]
             batch = collate(ends, pad_id, n_tokens, with_answers=False).to(device)
             shared_BP = batch.attention_mask_BT.new_ones(len(chosen), length)
             mask_BT = torch.cat([shared_BP, batch.attention_mask_BT], dim=1)
-            hidden_BEH, _ = _run(model, model.embed(batch), mask_BT, _repeated(cache, len(chosen)))
+            with last_mlp_only_at(model.causal.base_model, batch.read(with_answers=False)):
+                hidden_BEH, _ = _run(model, model.embed(batch), mask_BT, _repeated(cache, len(chosen)))
             scores[chosen] = model.score_hidden(hidden_BEH, batch).double().cpu().numpy()
     return all_finite(scores)
 

@@ -27,11 +27,11 @@ SlotKind = Literal["user", "target", "history"]
 
 TEXT_TEMPLATE = (
     "A user has rated these items, oldest first: <ItemTitleList>.\n"
-    "Will this user like <TargetItemTitle>? Answer Yes or No."
+    "Answer Yes or No: will this user like <TargetItemTitle>?"
 )
 ID_TEMPLATE = (
     "User <UserID> has rated these items, oldest first: <ItemTitleList>.\n"
-    "Will this user like <TargetItemTitle> <TargetItemID>? Answer Yes or No."
+    "Answer Yes or No: will this user like <TargetItemTitle> <TargetItemID>?"
 )
 PLAIN_END = "\nAnswer:"
 EMPTY_HISTORY = "none so far"

@@ -120,4 +120,3 @@ def test_batches_hold_every_pack_once_within_their_tokens_and_padding(
         padded = max(pack.tokens for pack in batch) * len(batch)
         assert len(batch) == 1 or padded <= size * max(known[row] for pack in batch for row in pack.rows)
         assert padded - sum(pack.tokens for pack in batch) <= MOST_PADDED * padded
-        assert len({len(pack.rows) > 1 for pack in batch}) == 1

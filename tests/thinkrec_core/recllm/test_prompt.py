@@ -82,7 +82,7 @@ def test_lengths_are_those_of_the_prompts(kind: PromptKind, changes: dict[str, A
 def test_the_id_prompt_by_hand() -> None:
     assert shown(build()) == (
         '<s>User [user 5] has rated these items, oldest first: "Big" (disliked), "Babe" (liked).\n'
-        'Will this user like "Heat" (Crime, Drama) [target 1]? Answer Yes or No.\nAnswer:'
+        'Answer Yes or No: will this user like "Heat" (Crime, Drama) [target 1]?\nAnswer:'
     )
 
 
@@ -91,7 +91,7 @@ def test_the_text_prompt_has_no_slots() -> None:
     assert prompt.slots == ()
     assert shown(prompt) == (
         '<s>A user has rated these items, oldest first: "Big" (disliked), "Babe" (liked).\n'
-        'Will this user like "Heat"? Answer Yes or No.\nAnswer:'
+        'Answer Yes or No: will this user like "Heat"?\nAnswer:'
     )
 
 
@@ -116,7 +116,7 @@ def test_an_empty_history_is_a_phrase_and_keeps_user_and_target() -> None:
 def test_a_chat_prompt_ends_where_the_assistant_begins() -> None:
     text = shown(build(chat=True))
     assert text.startswith("<s><|im_start|>user\nUser [user 5] has")
-    assert text.endswith("Answer Yes or No.<|im_end|>\n<|im_start|>assistant\n")
+    assert text.endswith("[target 1]?<|im_end|>\n<|im_start|>assistant\n")
 
 
 @pytest.mark.parametrize("title", HOSTILE)
@@ -140,7 +140,7 @@ def test_hostile_titles_move_no_slot_and_forge_no_token(title: str, n_tokens: in
     tame_taken = {slot.position + step for slot in tame.slots for step in range(n_tokens)}
     assert outside == [value for place, value in enumerate(tame.ids) if place not in tame_taken and value in special]
     # The last token, where the answer is read, is the end of the frame.
-    end = PIECES.literal(PIECES.chat_frame()[1] if chat else "? Answer Yes or No.\nAnswer:")
+    end = PIECES.literal(PIECES.chat_frame()[1] if chat else "?\nAnswer:")
     assert list(prompt.ids[-len(end) :]) == end
 
 
