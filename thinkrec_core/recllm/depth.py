@@ -55,7 +55,7 @@ def last_mlp_only_at(body: Any, read_BT: torch.Tensor) -> Iterator[None]:
     width = int(read_BT.sum(1).max())
 
     def narrow(_: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        rows, _, size = given[0].shape
+        rows, size = given[0].shape[0], given[0].shape[-1]
         few_BRH = given[0].new_zeros(rows, width, size)
         return few_BRH.index_put((row_N, place_N), given[0][row_N, position_N]), *given[1:]
 
