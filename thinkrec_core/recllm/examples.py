@@ -120,9 +120,13 @@ class Batch:
         read_BT = torch.zeros_like(self.attention_mask_BT, dtype=torch.bool)
         read_BT[self.rows_of_examples(), self.answer_start_B] = True
         if with_answers:
-            example_N, place_N = (self.targets_BL != IGNORED).nonzero(as_tuple=True)
-            read_BT[example_N, self.answer_start_B[example_N] + place_N] = True
+            read_BT[self.predicting()] = True
         return read_BT
+
+    def predicting(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N,) examples and (N,) positions whose next tokens are those of the answers, in the order of targets_BL != IGNORED."""
+        example_N, place_N = (self.targets_BL != IGNORED).nonzero(as_tuple=True)
+        return example_N, self.answer_start_B[example_N] + place_N
 
     def rows_of_examples(self) -> torch.Tensor:
         """(B,) the row in which each example stands."""

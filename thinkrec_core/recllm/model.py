@@ -129,9 +129,8 @@ class RecLLM(nn.Module):
         return self.options.scale * (logit_B - self.options.offset)
 
     def _answer_nll(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
-        example_N, place_N = (batch.targets_BL != IGNORED).nonzero(as_tuple=True)
-        wanted_NH = hidden_BTH[example_N, batch.answer_start_B[example_N] + place_N]
-        target_N = batch.targets_BL[example_N, place_N]
+        wanted_NH = hidden_BTH[batch.predicting()]
+        target_N = batch.targets_BL[batch.targets_BL != IGNORED]
         total = wanted_NH.new_zeros((), dtype=torch.float32)
         for part_NH, part_N in zip(wanted_NH.split(CE_CHUNK), target_N.split(CE_CHUNK), strict=True):
             total = total + F.cross_entropy(self._logits(part_NH), part_N, reduction="sum")

@@ -51,6 +51,19 @@ def test_scores_are_those_of_whole_prompts(n_tokens: int, batch_size: int, slots
     assert batch.prior_B.tolist() == pytest.approx([examples[row].prior for row in order])
 
 
+def test_a_prompt_alone_and_several_share_a_batch() -> None:
+    tiny = tiny_recllm()
+    tiny.model.double()
+    examples = rows_of_users(tiny)
+    packs = packs_of(tiny.model, examples, kinds=[row in (0, 5) for row in range(len(examples))])
+    assert {1, 3} <= {len(pack.rows) for pack in packs}
+    batch = collate_packs(examples, packs, tiny.pieces.pad_id, 1)
+    with torch.no_grad():
+        scores = tiny.model.score(batch).numpy()
+    whole = score_examples(tiny.model, examples, tiny.pieces.pad_id, 4)
+    np.testing.assert_allclose(scores, whole[np.concatenate([pack.rows for pack in packs])], rtol=0, atol=1e-9)
+
+
 def test_an_end_sees_its_beginning_and_itself_and_nothing_else() -> None:
     tiny = tiny_recllm()
     examples = rows_of_users(tiny)
