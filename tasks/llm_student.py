@@ -13,9 +13,9 @@ from tasks.stage import RunContext
 from tasks.worker.build import Examples, fresh_projector, start_answers
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.prompt import PromptKind
-from thinkrec_core.recllm.scoring import score_examples
+from thinkrec_core.recllm.sharing import score_shared
 
-BATCH = 8
+BATCH = 16
 
 
 def score_student(
@@ -30,22 +30,14 @@ def score_student(
     if warm_start is not None:
         model, gates = load_stacked(base.path, context.store.path(warm_start), [])
         prompt, with_prior = "id", config.training.prior != "none"
-
-        def before_batch(chosen: npt.NDArray[np.int64]) -> None:
-            gates.set(torch.ones(len(chosen), 1))
+        gates.set(torch.ones(1, 1))
     else:
         causal = load_base(base.path, torch.float32)
         projector = fresh_projector(config, examples.signals.size, causal)
         model = RecLLM(causal, projector, *start_answers(config, causal, projector, examples))
         prompt, with_prior = "text", False
-
-        def before_batch(chosen: npt.NDArray[np.int64]) -> None:
-            """The bare LM has no gates."""
-
     factory = examples.factory(examples.train, model.answers, with_prior)
     made = [factory.make(int(row), prompt) for row in np.asarray(rows)]
     with context.view.progress("scoring the student", len(made)) as advance:
-        scores = score_examples(
-            model, made, tokenizer.pad_id, BATCH, before_batch, lambda done: advance(completed=done)
-        )
+        scores = score_shared(model, made, tokenizer.pad_id, BATCH, lambda done: advance(completed=done))
     return scores.astype(np.float32)

@@ -35,6 +35,7 @@ from thinkrec_core.errors import DataError, ModelError
 from thinkrec_core.evaluation.text.titles import TitleIndex
 from thinkrec_core.experts.router import columns_of
 from thinkrec_core.experts.shared_depth import score_gated
+from thinkrec_core.recllm.depth import takes_trees
 from thinkrec_core.recllm.examples import ExampleFactory
 from thinkrec_core.recllm.generation import explain
 from thinkrec_core.recllm.prefix import score_targets
@@ -183,13 +184,15 @@ class Recommender:
     def score(self, reader: Reader, items: npt.NDArray[np.int64]) -> Scored:
         """The scores of `items` for one reader, behind one shared beginning of their prompts."""
         readers = [reader] * len(items)
+        if takes_trees(self.model.causal.base_model):
+            return self.score_rows(readers, items)
         samples = self._samples(readers, items)
         made = self._made(samples)
         llm = score_targets(self.model, made, self.tokenizer.pad_id, BATCH, self._setter(samples.user_idx))
         return self._scored(samples, llm)
 
     def score_rows(self, readers: Sequence[Reader], items: npt.NDArray[np.int64]) -> Scored:
-        """The scores of (reader, item) pairs of many readers in mixed batches, each row on its reader's route."""
+        """The scores of (reader, item) pairs of many readers in mixed batches, each on its reader's route."""
         samples = self._samples(readers, items)
         made = self._made(samples)
         gates = self.gates_of_user[samples.user_idx]

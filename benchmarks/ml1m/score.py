@@ -14,7 +14,7 @@ from benchmarks.ml1m.train import experts_of, output
 from storage.language_model import load_stacked, load_tokenizer
 from storage.rec_data import load_gates
 from tasks.worker.build import Examples
-from thinkrec_core.recllm.scoring import score_examples
+from thinkrec_core.experts.shared_depth import score_gated
 
 Scores = npt.NDArray[np.float64]
 CHUNK = 512
@@ -53,11 +53,8 @@ def test_scores(
             return None
         rows = todo[start : start + CHUNK]
         made = [factory.make(int(row), settings.training.scored_prompt) for row in rows]
-        chunk_gates = torch.tensor(row_gates[rows], dtype=torch.float32, device=device)
-        batch = 128 if device.type == "cuda" else 8
-        scores[rows] = score_examples(
-            lm, made, tokenizer.pad_id, batch, lambda chosen, g=chunk_gates: gates.set(g[torch.from_numpy(chosen)])
-        )
+        batch = 128 if device.type == "cuda" else 16
+        scores[rows] = score_gated(lm, gates, made, [row_gates[rows]], tokenizer.pad_id, batch)[0]
         partial = path.with_suffix(".partial.npy")
         np.save(partial, scores)
         partial.replace(path)

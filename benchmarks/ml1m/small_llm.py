@@ -28,23 +28,19 @@ from thinkrec_core.recllm.examples import BatchKind, Example, ExampleFactory, co
 from thinkrec_core.recllm.model import RecLLM, ScoreOptions, embedding_rms
 from thinkrec_core.recllm.objective import ObjectiveWeights
 from thinkrec_core.recllm.plan import BatchPlan
-from thinkrec_core.recllm.prefix import score_targets
 from thinkrec_core.recllm.projector import Projector
 from thinkrec_core.recllm.prompt import PromptBuilder, PromptOptions
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.schedule import Schedule
 from thinkrec_core.recllm.scoring import score_examples
 from thinkrec_core.recllm.selection import valid_figures
+from thinkrec_core.recllm.sharing import score_shared
 from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
 from thinkrec_core.seeds import derived_seed
 
 Scores = npt.NDArray[np.float64]
 Log = Callable[[str], None]
-Unit = tuple[Callable[..., Scores], list[int]]
-"""What scores a group of rows, and their places."""
 OFFSET_ROWS, SURFACE_ROWS = 64, 4
-SHARED_FROM = 3
-"""Rows with one history from which on their common beginning is computed once."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,6 @@ class SmallBudget:
     score_batch: int = 16
     score_chunk: int = 64
     """Rows between two savings of scores."""
-    share_prefix: bool = True
-    """Compute the common beginning of a user's prompts once: fewer operations, but smaller batches."""
 
 
 GPU_BUDGET = SmallBudget(
@@ -79,7 +73,6 @@ GPU_BUDGET = SmallBudget(
     valid_rows=3000,
     score_batch=128,
     score_chunk=1024,
-    share_prefix=False,
 )
 """One and a quarter epochs of 33,891 rows: longer trainings got worse on valid."""
 
@@ -143,33 +136,19 @@ class SmallLLM:
         assert len(found) == len(rows), f"{path} holds other rows"
         cast_frozen(self.model, dtype)
         factory = self._factory(split, self._floor.features[split])
-        for part in self._parts(split, [place for place in range(len(rows)) if math.isnan(found[place])], rows):
-            for score, places in part:
-                made = [factory.make(int(rows[place]), "id") for place in places]
-                found[places] = score(self.model, made, self._tokens.pad_id, self._budget.score_batch)
+        # User by user: prompts of one user share what they have in common.
+        owner = self._samples[split].user_idx[np.asarray(rows)]
+        todo = [int(place) for place in np.argsort(owner, kind="stable") if math.isnan(found[place])]
+        for start in range(0, len(todo), self._budget.score_chunk):
+            places = todo[start : start + self._budget.score_chunk]
+            made = [factory.make(int(rows[place]), "id") for place in places]
+            found[places] = score_shared(self.model, made, self._tokens.pad_id, self._budget.score_batch)
             partial = path.with_suffix(".partial.npy")
             np.save(partial, found)
             replace_whole(partial, path)
             self._tick()
             self._log(f"{name}: {int(np.isfinite(found).sum())} of {len(rows)} rows")
         return found
-
-    def _parts(self, split: str, places: list[int], rows: Sequence[int]) -> list[list[Unit]]:
-        """The places cut into parts of about `score_chunk` rows, each a list of groups and what scores a group."""
-        samples, groups, batch = self._samples[split], dict[tuple[int, ...], list[int]](), self._budget.score_batch
-        for place in places:
-            items, labels = samples.history(int(rows[place]), self._budget.max_history)
-            alike = (int(samples.user_idx[rows[place]]), *items, *labels) if self._budget.share_prefix else (place,)
-            groups.setdefault(alike, []).append(place)
-        units: list[Unit] = [(score_targets, group) for group in groups.values() if len(group) >= SHARED_FROM]
-        single = [place for group in groups.values() if len(group) < SHARED_FROM for place in group]
-        units += [(score_examples, single[start : start + batch]) for start in range(0, len(single), batch)]
-        parts: list[list[Unit]] = [[]]
-        for unit in units:
-            if sum(len(places) for _, places in parts[-1]) >= self._budget.score_chunk:
-                parts.append([])
-            parts[-1].append(unit)
-        return [part for part in parts if part]
 
     def _train(self) -> None:
         budget = self._budget
@@ -228,7 +207,7 @@ class SmallLLM:
         rows, valid = self._valid_rows, self._samples["valid"]
         factory = self._factory("valid", self._floor.features["valid"])
         made = [factory.make(int(row), "id") for row in rows]
-        llm = score_examples(self.model, made, self._tokens.pad_id, self._budget.score_batch)
+        llm = score_shared(self.model, made, self._tokens.pad_id, self._budget.score_batch)
         known = valid.user_idx[rows], valid.label[rows], self._floor.prior["valid"][rows]
         user, label, prior = known
         return valid_figures(user, label, prior + choose_weight(*known, llm) * llm, SELECT_BY)

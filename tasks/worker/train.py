@@ -35,8 +35,8 @@ from thinkrec_core.recllm.depth import can_split
 from thinkrec_core.recllm.model import RecLLM
 from thinkrec_core.recllm.objective import ObjectiveWeights
 from thinkrec_core.recllm.plan import BatchPlan
-from thinkrec_core.recllm.scoring import score_examples
 from thinkrec_core.recllm.selection import choose_weight, valid_figures
+from thinkrec_core.recllm.sharing import score_shared
 from thinkrec_core.recllm.training import Hooks, LoopState, Phase, run_phase
 
 VALIDATION_BATCH = {"cpu": 16, "cuda": 128}
@@ -187,7 +187,7 @@ def _run(
         exact = device.type == "cpu" and training.engine.zero_stage < 3
         if exact:
             cast_frozen(model, torch.float32)
-        scores = score_examples(model, valid, bench.pad_id, VALIDATION_BATCH[device.type])
+        scores = score_shared(model, valid, bench.pad_id, VALIDATION_BATCH[device.type])
         if exact:
             cast_frozen(model, dtype)
         for module, flag in zip(model.modules(), mode, strict=True):

@@ -19,8 +19,8 @@ from thinkrec_core.experts.stacked import Gates
 from thinkrec_core.recllm.depth import can_split, last_mlp_only_at, only_layers, run_body
 from thinkrec_core.recllm.examples import Batch, Example
 from thinkrec_core.recllm.model import RecLLM
-from thinkrec_core.recllm.packs import batches_of, collate_packs, packs_of
 from thinkrec_core.recllm.scoring import all_finite, evaluating
+from thinkrec_core.recllm.sharing import shared_batches
 
 Scores = npt.NDArray[np.float64]
 
@@ -34,11 +34,10 @@ def score_settings(
     shared_layers: int,
     cross_terms: bool = False,
 ) -> torch.Tensor:
-    """(V, B) scores of `batch` under V gate settings, one row of weights (N,) for each row of the batch.
+    """(V, B) scores of `batch` under V gate settings, one row of weights (N,) for each row of the batch, or each of its trees.
 
     Args:
-        settings: gate weights; where a row of the batch holds several prompts, it has the gates of them all. Below
-            `shared_layers` the first setting's are used for all.
+        settings: gate weights. Below `shared_layers` the first setting's are used for all.
         shared_layers: how many lower layers all settings share; 0 runs each setting in full.
         cross_terms: [compat] merge as published; nothing below can be shared then.
     """
@@ -46,26 +45,26 @@ def score_settings(
     shared = shared_layers if can_split(body) and not cross_terms else 0
     lower_BTH = model.embed(batch)
     if shared:
-        gates.set(settings[0])
+        _set(gates, settings[0], batch, cross_terms)
         with only_layers(body, 0, shared, final_norm=False):
-            lower_BTH = run_body(body, lower_BTH, batch.attention(lower_BTH.dtype), batch.position_BT)
+            lower_BTH = run_body(body, lower_BTH, batch)
     scores_VB = torch.empty(len(settings), len(batch.answer_start_B))
-    owner_B = batch.rows_of_examples().cpu()
-    for number, weights_BN in enumerate(settings):
-        gates.set(weights_BN, cross_terms)
-        rows = torch.ones(len(weights_BN), dtype=torch.bool, device=weights_BN.device)
-        for earlier, known_BN in enumerate(settings[:number]):
-            same = rows & (weights_BN == known_BN).all(dim=1)
-            scores_VB[number, same.cpu()[owner_B]] = scores_VB[earlier, same.cpu()[owner_B]]
-            rows &= ~same
-        if not rows.any():
+    owner_B = (batch.rows_of_examples() if batch.tree_B is None else batch.tree_B).cpu()
+    for number, weights_GN in enumerate(settings):
+        gates.check(weights_GN)
+        rows_G = torch.ones(len(weights_GN), dtype=torch.bool)
+        for earlier, known_GN in enumerate(settings[:number]):
+            same_G = rows_G & (weights_GN == known_GN).all(dim=1).cpu()
+            scores_VB[number, same_G[owner_B]] = scores_VB[earlier, same_G[owner_B]]
+            rows_G &= ~same_G
+        if not rows_G.any():
             continue
-        part_BTH, part = lower_BTH[rows.to(lower_BTH.device)], _rows(batch, rows.to(lower_BTH.device))
-        gates.set(weights_BN[rows], cross_terms)
+        part_BTH, part = (lower_BTH, batch) if rows_G.all() else _only(lower_BTH, batch, rows_G)
+        _set(gates, weights_GN[rows_G], part, cross_terms)
         upper = only_layers(body, shared, len(body.layers), final_norm=True) if shared else contextlib.nullcontext()
-        with upper, last_mlp_only_at(body, part.read(with_answers=False)):
-            hidden_BTH = run_body(body, part_BTH, part.attention(part_BTH.dtype), part.position_BT)
-        scores_VB[number, rows.cpu()[owner_B]] = model.score_hidden(hidden_BTH, part).float().cpu()
+        with upper, last_mlp_only_at(body, part.read(with_answers=False), gates.see_through):
+            hidden_BTH = run_body(body, part_BTH, part)
+        scores_VB[number, rows_G[owner_B]] = model.score_hidden(hidden_BTH, part).float().cpu()
     return scores_VB
 
 
@@ -83,11 +82,10 @@ def score_gated(
 ) -> Scores:
     """(V, R) scores of `examples` under V gate settings (R, N) each.
 
-    Prompts of one user that begin alike and have equal gates share that beginning (`packs`), settings share their lower layers,
-    and batches hold sequences of like length.
+    Prompts of one user with equal gates share what they have in common (`sharing`), and settings share their lower layers.
 
     Args:
-        batch_size: prompts in a batch; sequences of several prompts make batches of about as many tokens.
+        pad_id: see `sharing.shared_batches`, as batch_size.
         shared_layers: see `score_settings`.
         cross_terms: likewise.
         progress: called with the number of examples done.
@@ -97,31 +95,37 @@ def score_gated(
     """
     scores, done = np.empty((len(settings), len(examples))), 0
     kinds = [tuple(setting[row].tobytes() for setting in settings) for row in range(len(examples))]
-    lengths = [len(example.prompt.ids) for example in examples]
     with evaluating(model):
         device = model.answer_rows_2H.device
-        for packs in batches_of(packs_of(model, examples, kinds), lengths, batch_size):
-            batch = collate_packs(examples, packs, pad_id, model.projector.n_tokens).to(device)
-            first = [int(pack.rows[0]) for pack in packs]
-            rows = np.concatenate([pack.rows for pack in packs])
-            weights = [torch.tensor(setting[first], dtype=torch.float32) for setting in settings]
-            scores[:, rows] = score_settings(model, gates, batch, weights, shared_layers, cross_terms).numpy()
-            done += len(rows)
+        for shared in shared_batches(model, examples, pad_id, batch_size, kinds):
+            weights = [torch.tensor(setting[shared.first], dtype=torch.float32) for setting in settings]
+            found = score_settings(model, gates, shared.batch.to(device), weights, shared_layers, cross_terms)
+            scores[:, shared.rows] = found.numpy()
+            done += len(shared.rows)
             if progress is not None:
                 progress(done)
     return all_finite(scores)
 
 
-def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
-    """What is left to know of some rows once their soft tokens are in place."""
-    examples = rows if batch.answer_row_B is None else rows[batch.answer_row_B]
-    renumbered = rows.cumsum(0) - 1
-    return replace(
+def _set(gates: Gates, weights_GN: torch.Tensor, batch: Batch, cross_terms: bool) -> None:
+    """The gates of the rows or trees of `batch`."""
+    gates.set(weights_GN if batch.forest is None else weights_GN[batch.forest.tree_of_token()][None], cross_terms)
+
+
+def _only(lower_BTH: torch.Tensor, batch: Batch, rows_G: torch.Tensor) -> tuple[torch.Tensor, Batch]:
+    """Some rows or trees, and what is left to know of them once their soft tokens are in place."""
+    if batch.forest is None or batch.tree_B is None or batch.position_BT is None:
+        rows = rows_G.to(lower_BTH.device)
+        kept = {name: getattr(batch, name)[rows] for name in ("attention_mask_BT", "answer_start_B", "prior_B")}
+        return lower_BTH[rows], replace(batch, **kept)
+    tokens_T = rows_G[batch.forest.tree_of_token()].to(lower_BTH.device)
+    examples = rows_G.to(batch.tree_B.device)[batch.tree_B]
+    moved_T = tokens_T.cumsum(0) - 1
+    return lower_BTH[:, tokens_T], replace(
         batch,
-        attention_mask_BT=batch.attention_mask_BT[rows],
-        answer_start_B=batch.answer_start_B[examples],
+        attention_mask_BT=batch.attention_mask_BT[:, tokens_T],
+        answer_start_B=moved_T[batch.answer_start_B[examples]],
         prior_B=batch.prior_B[examples],
-        segment_BT=None if batch.segment_BT is None else batch.segment_BT[rows],
-        position_BT=None if batch.position_BT is None else batch.position_BT[rows],
-        answer_row_B=None if batch.answer_row_B is None else renumbered[batch.answer_row_B[examples]],
+        forest=batch.forest.only(rows_G),
+        position_BT=batch.position_BT[:, tokens_T],
     )

@@ -16,7 +16,7 @@ Shape suffixes: B samples, T positions, N adapters, R rank of the stack (N r), I
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,12 +33,13 @@ class Gates:
 
     def __init__(self, adapters: int) -> None:
         self.adapters = adapters
-        self.weights_BN: torch.Tensor | None = None
+        self._weights: torch.Tensor | None = None
         self.cross_terms = False
+        self._narrow: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._spread: dict[tuple[int, int, float, torch.dtype, torch.device], torch.Tensor] = {}
 
-    def set(self, weights_BN: torch.Tensor, cross_terms: bool = False) -> None:
-        """Use `weights_BN` (B, N) from the next forward on.
+    def set(self, weights: torch.Tensor, cross_terms: bool = False) -> None:
+        """Use `weights`, (B, N) or for every token of its own (B, T, N), from the next forward on.
 
         Args:
             cross_terms: [compat] merge as the published code does, (sum_n sqrt(w_n) B_n) (sum_n sqrt(w_n) A_n), PEFT's
@@ -47,13 +48,26 @@ class Gates:
         Raises:
             ValueError: not one column per adapter.
         """
-        if weights_BN.ndim != 2 or weights_BN.shape[1] != self.adapters:
-            raise ValueError(f"gates of shape {tuple(weights_BN.shape)}; expected (B, {self.adapters})")
-        self.weights_BN, self.cross_terms = weights_BN, cross_terms
+        self.check(weights)
+        self._weights, self.cross_terms = weights, cross_terms
+        self._spread.clear()
+
+    def check(self, weights: torch.Tensor) -> None:
+        """Refuse what `set` does not take.
+
+        Raises:
+            ValueError: not one column per adapter.
+        """
+        if weights.ndim not in (2, 3) or weights.shape[-1] != self.adapters:
+            raise ValueError(f"gates of shape {tuple(weights.shape)}; expected (B, {self.adapters})")
+
+    def see_through(self, narrow: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        """Until told otherwise the layers see the tokens that `narrow` leaves of (B, T, .); None: all of them."""
+        self._narrow = narrow
         self._spread.clear()
 
     def spread(self, copies: int, rank: int, scaling: float, like: torch.Tensor) -> torch.Tensor:
-        """(B, 1, copies * rank) scaling * w_n, repeated for each row of A_n; made once per batch, not once per layer.
+        """(B, 1 or T, copies * rank) scaling * w_n, repeated for each row of A_n; made once per batch, not once per layer.
 
         With `cross_terms` it is the square root of that, since A and B are weighted apart.
 
@@ -66,16 +80,20 @@ class Gates:
         Raises:
             RuntimeError: no gates were set.
         """
-        if self.weights_BN is None:
+        if self._weights is None:
             raise RuntimeError("gates must be set before the forward")
         key = (copies, rank, scaling, like.dtype, like.device)
         if key not in self._spread:
-            weights_BN = scaling * self.weights_BN.to(like.device, like.dtype)
+            weights_BTN = scaling * self._weights.to(like.device, like.dtype)
+            if weights_BTN.ndim == 2:
+                weights_BTN = weights_BTN[:, None]
+            elif self._narrow is not None:
+                weights_BTN = self._narrow(weights_BTN)
             if self.cross_terms:
-                weights_BN = weights_BN.sqrt()
+                weights_BTN = weights_BTN.sqrt()
             if copies == 1:
-                weights_BN = weights_BN.sum(dim=1, keepdim=True)
-            self._spread[key] = weights_BN.repeat_interleave(rank, dim=1)[:, None, :]
+                weights_BTN = weights_BTN.sum(dim=-1, keepdim=True)
+            self._spread[key] = weights_BTN.repeat_interleave(rank, dim=-1)
         return self._spread[key]
 
 
@@ -102,11 +120,11 @@ class StackedLoRALinear(nn.Module):
 
     def forward(self, x_BTI: torch.Tensor) -> torch.Tensor:
         """(B, T, out)."""
-        spread_B1R = self.gates.spread(self.copies, self.rank, self.scaling, self.a_stack_RI)
+        spread_BTR = self.gates.spread(self.copies, self.rank, self.scaling, self.a_stack_RI)
         out_BTO: torch.Tensor = self.base(x_BTI)
-        low_BTR = nn.functional.linear(x_BTI.to(self.a_stack_RI.dtype), self.a_stack_RI) * spread_B1R
+        low_BTR = nn.functional.linear(x_BTI.to(self.a_stack_RI.dtype), self.a_stack_RI) * spread_BTR
         if self.gates.cross_terms:
-            low_BTR = low_BTR.unflatten(-1, (self.copies, self.rank)).sum(dim=-2).repeat(1, 1, self.copies) * spread_B1R
+            low_BTR = low_BTR.unflatten(-1, (self.copies, self.rank)).sum(dim=-2).repeat(1, 1, self.copies) * spread_BTR
         if out_BTO.dtype != low_BTR.dtype:
             return out_BTO + nn.functional.linear(low_BTR, self.b_stack_OR).to(out_BTO.dtype)
         # In place: the output of the base layer is nobody else's, and a sum of its own would read and write (B, T, out) once more.

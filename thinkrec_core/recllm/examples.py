@@ -18,6 +18,7 @@ from thinkrec_core.recllm.answers import Answer, AnswerTokens, reasoning_answer,
 from thinkrec_core.recllm.prompt import Prompt, PromptBuilder, PromptKind
 from thinkrec_core.recllm.records import Samples
 from thinkrec_core.recllm.signals import Signals
+from thinkrec_core.recllm.tree_attention import Forest
 
 BatchKind = Literal["recommendation", "reasoning"]
 IGNORED = -100
@@ -84,8 +85,8 @@ class ExampleFactory:
 class Batch:
     """B examples, right-padded to T tokens; their answers to L tokens.
 
-    Right padding leaves position ids as they are; answer positions are gathered by true length. For scoring a row may hold
-    several prompts (`packs`).
+    Right padding leaves position ids as they are; answer positions are gathered by true length. For scoring, prompts may stand as
+    trees in one row (`trees`).
     """
 
     input_ids_BT: torch.Tensor
@@ -104,12 +105,12 @@ class Batch:
     lower_BTH: torch.Tensor | None = None
     """Hidden states from which the layers above `lower_depth` go on; None runs the whole body."""
     lower_depth: int = 0
-    segment_BT: torch.Tensor | None = None
-    """Where a row holds several prompts (`packs`): 0 on their common beginning, 1, 2, ... on their ends, -1 on padding."""
+    forest: Forest | None = None
+    """Where prompts stand as trees in one row: who sees whom; else example b is row b."""
     position_BT: torch.Tensor | None = None
     """There: the position of every token in its own prompt."""
-    answer_row_B: torch.Tensor | None = None
-    """There: the row of each example; else example b is row b."""
+    tree_B: torch.Tensor | None = None
+    """There: the tree of each example."""
 
     def read(self, with_answers: bool) -> torch.Tensor:
         """(B, T) true where the last hidden state counts: at the answer positions, and where the other answer tokens are predicted.
@@ -130,20 +131,9 @@ class Batch:
 
     def rows_of_examples(self) -> torch.Tensor:
         """(B,) the row in which each example stands."""
-        if self.answer_row_B is not None:
-            return self.answer_row_B
+        if self.forest is not None:
+            return torch.zeros_like(self.answer_start_B)
         return torch.arange(len(self.answer_start_B), device=self.answer_start_B.device)
-
-    def attention(self, dtype: torch.dtype) -> torch.Tensor:
-        """What a body takes as mask: attention_mask_BT, or where a row holds several prompts (B, 1, T, T) in `dtype`, added to the
-        logits of attention: a token sees the beginning and its own end, both up to itself.
-        """
-        if self.segment_BT is None:
-            return self.attention_mask_BT
-        seen_B1T, own_BT1 = self.segment_BT[:, None, :], self.segment_BT[:, :, None]
-        visible_BTT = ((seen_B1T == 0) | (seen_B1T == own_BT1)).tril()
-        mask_BTT = torch.zeros(visible_BTT.shape, dtype=dtype, device=visible_BTT.device)
-        return mask_BTT.masked_fill_(~visible_BTT, torch.finfo(dtype).min)[:, None]
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
@@ -199,11 +189,3 @@ def part(example: Example, start: int, stop: int) -> Example:
     slots = tuple(replace(slot, position=slot.position - start) for slot in kept)
     prompt = Prompt(example.prompt.ids[start:stop], slots)
     return replace(example, prompt=prompt, slot_inputs=example.slot_inputs[inside])
-
-
-def joined(first: Example, second: Example) -> Example:
-    """`first` with the tokens and slots of `second` behind its own."""
-    start = len(first.prompt.ids)
-    moved = tuple(replace(slot, position=slot.position + start) for slot in second.prompt.slots)
-    prompt = Prompt(first.prompt.ids + second.prompt.ids, first.prompt.slots + moved)
-    return replace(first, prompt=prompt, slot_inputs=np.concatenate([first.slot_inputs, second.slot_inputs]))

@@ -106,16 +106,16 @@ class RecLLM(nn.Module):
             with last_mlp_only_at(body, read_BT):
                 return self.hidden(batch)
         if batch.lower_BTH is None:
-            return _run(body, self.embed(batch), batch)
+            return run_body(body, self.embed(batch), batch)
         with only_layers(body, batch.lower_depth, len(body.layers), final_norm=True):
-            return _run(body, batch.lower_BTH, batch)
+            return run_body(body, batch.lower_BTH, batch)
 
     @torch.no_grad()
     def lower(self, batch: Batch, depth: int) -> torch.Tensor:
         """(B, T, H) hidden states after the lowest `depth` layers, without gradient."""
         body = self.causal.base_model
         with only_layers(body, 0, depth, final_norm=False):
-            return _run(body, self.embed(batch), batch)
+            return run_body(body, self.embed(batch), batch)
 
     def _last(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
         return hidden_BTH[batch.rows_of_examples(), batch.answer_start_B]
@@ -143,10 +143,6 @@ class RecLLM(nn.Module):
 
     def _capped(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
-
-
-def _run(body: Any, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
-    return run_body(body, hidden_BTH, batch.attention(hidden_BTH.dtype), batch.position_BT)
 
 
 def embedding_rms(causal: Any) -> float:

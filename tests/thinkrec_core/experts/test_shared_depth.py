@@ -34,8 +34,8 @@ def stack() -> tuple[Tiny, Gates, Batch]:
     return tiny, gates, collate(examples, tiny.pieces.pad_id, 1, with_answers=False)
 
 
-def lora_state(seed: int) -> dict[str, torch.Tensor]:
-    lm = add_lora(tiny_causal(), 4, 8, 0.0, ("q_proj", "v_proj"), seed)
+def lora_state(seed: int, modules: tuple[str, ...] = ("q_proj", "v_proj")) -> dict[str, torch.Tensor]:
+    lm = add_lora(tiny_causal(), 4, 8, 0.0, modules, seed)
     randomise_lora(lm, seed, scale=0.3)
     return {name.replace(".default", ""): value for name, value in lm.state_dict().items() if "lora_" in name}
 
@@ -133,6 +133,43 @@ def test_rows_of_many_users_are_scored_under_their_own_gates(stack: tuple[Tiny, 
     weights = torch.tensor(odd[0], dtype=torch.float32)
     alone = score_examples(tiny.model, examples, pad_id, 1, lambda rows: gates.set(weights[rows]))
     np.testing.assert_allclose(score_gated(tiny.model, gates, examples, odd, pad_id, 4)[0], alone, atol=2e-5)
+
+
+@pytest.mark.parametrize("cross_terms", [False, True])
+def test_adapters_of_every_module_keep_the_gates_of_their_tokens(cross_terms: bool) -> None:
+    modules = ("q_proj", "o_proj", "gate_proj", "down_proj")
+    tiny, gates = tiny_recllm(lora=False), Gates(2)
+    stack_adapters(tiny.model.lm, [lora_state(1, modules), lora_state(2, modules)], 2.0, gates)
+    examples, pad_id = rows_of_users(tiny), tiny.pieces.pad_id
+    by_user = np.random.default_rng(0).dirichlet([1, 1], size=4)
+    setting = by_user[[example.user for example in examples]]
+    # The second setting changes one user only: the others' trees are not run again.
+    later = np.where(np.array([[example.user == 2] for example in examples]), setting[:, ::-1], setting)
+    found = score_gated(tiny.model, gates, examples, [setting, later], pad_id, 50, cross_terms=cross_terms)
+    for given, scores in zip((setting, later), found, strict=True):
+        weights = torch.tensor(given, dtype=torch.float32)
+        alone = score_examples(
+            tiny.model, examples, pad_id, 1, lambda rows, weights=weights: gates.set(weights[rows], cross_terms)
+        )
+        np.testing.assert_allclose(scores, alone, atol=2e-5)
+    others = np.array([example.user != 2 for example in examples])
+    assert np.array_equal(found[0, others], found[1, others])
+    assert np.abs(found[0] - found[1])[~others].min() > 1e-4
+
+
+def test_a_body_that_takes_no_trees_scores_whole_prompts(stack: tuple[Tiny, Gates, Batch]) -> None:
+    tiny, gates, _ = stack
+    examples, pad_id = rows_of_users(tiny), tiny.pieces.pad_id
+    by_user = np.random.default_rng(0).dirichlet([1, 1, 1], size=4)
+    settings = [by_user[[example.user for example in examples]], np.eye(3)[np.zeros(len(examples), int)]]
+    expected = score_gated(tiny.model, gates, examples, settings, pad_id, 4, SHARED)
+    config = tiny.model.causal.config
+    config._attn_implementation = "eager"
+    try:
+        found = score_gated(tiny.model, gates, examples, settings, pad_id, 4, SHARED)
+    finally:
+        config._attn_implementation = "sdpa"
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_a_gated_score_that_is_not_finite_is_an_error(stack: tuple[Tiny, Gates, Batch]) -> None:

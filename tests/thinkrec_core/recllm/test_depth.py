@@ -17,7 +17,7 @@ from thinkrec_core.experts.stacked import Gates, stack_adapters
 from thinkrec_core.recllm.adapters import add_lora
 from thinkrec_core.recllm.depth import last_mlp_only_at
 from thinkrec_core.recllm.examples import Batch, collate
-from thinkrec_core.recllm.packs import collate_packs, packs_of
+from thinkrec_core.recllm.trees import collate_trees, trees_of
 
 ROWS = [17, 0, 42, 5]
 
@@ -67,16 +67,15 @@ def test_losses_and_gradients_are_those_of_the_whole_body(traces: bool, monkeypa
 def test_scores_read_one_position_per_prompt() -> None:
     tiny = tiny_recllm()
     examples = rows_of_users(tiny)
-    packs = packs_of(tiny.model, examples)
     for batch in (
-        collate_packs(examples, packs, tiny.pieces.pad_id, 1),
+        collate_trees(examples, trees_of(examples, 1, 10**6), 1),
         collate(examples, tiny.pieces.pad_id, 1, with_answers=False),
     ):
         with widths(tiny.model.causal.base_model) as seen:
             few = tiny.model.score(batch)
             whole = tiny.model.score_hidden(tiny.model.hidden(batch), batch)
         torch.testing.assert_close(few, whole, atol=1e-5, rtol=1e-5)
-        most = 1 if batch.answer_row_B is None else max(len(pack.rows) for pack in packs)
+        most = 1 if batch.forest is None else len(examples)
         assert seen == [most, batch.input_ids_BT.shape[1]]
 
 
