@@ -93,6 +93,17 @@ def test_one_bad_row_is_its_own_request_s_trouble(engine: Engine, bundle: Path) 
     assert isinstance(found[1]["score"], float)
 
 
+def test_a_list_has_the_scores_of_its_rows_whether_or_not_the_model_takes_trees(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, items = recommender.user("1"), np.arange(3, 10)
+    alone = [recommender.score_rows([reader], items[place : place + 1]).llm[0] for place in range(len(items))]
+    np.testing.assert_allclose(recommender.score(reader, items).llm, alone, atol=1e-5)
+    assert np.ptp(alone) > 1e-4
+    monkeypatch.setattr(recommender.model.causal.config, "_attn_implementation", "eager")
+    np.testing.assert_allclose(recommender.score(reader, items).llm, alone, atol=1e-5)
+
+
 def test_lists_are_those_of_the_recommender(client: TestClient, recommender: Recommender) -> None:
     told = client.post("/recommend", json={"user_id": "2", "top_k": 3, "candidates": 8}).json()
     expected = recommender.recommend(recommender.user("2"), 3, 8)
