@@ -14,8 +14,8 @@ Against the published way of scoring the same rows with 8 experts, each to its e
   published  rows two by two, in the order of users: where the first user of two is another one, `add_weighted_adapter` ("linear")
              over the 8 adapters, and the adapter of the user before is deleted; a forward with the answer appended and left
              padding, full-vocabulary logits at every position and their cross-entropy
-  ours       `score_gated`, as the evaluation calls it: prompts of one user behind one history share their beginning, batches by
-             length, gates per row, the answer's logit from one row of the head
+  ours       `score_gated`, as the evaluation calls it: prompts of one user stand as a tree, trees of many users in one row without
+             padding, each with gates of its own, the answer's logit from one row of the head
 
   ratio_vs_published  16 users with 8 test rows each, cut as those of ML-1M where histories hold likes: 4, 2, 1 and 1 of them behind
                       one history, or 5, 2 and 1, which is 2.3 on average as in the data (1.4 where histories hold dislikes too)

@@ -6,6 +6,7 @@ The model holds code and the bundle's files, no pickle; thinkrec has to be insta
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from mlflow.models import set_model
@@ -27,6 +28,8 @@ class BundleModel(PythonModel):
         from storage.bundle import open_bundle
         from tasks.recommender import Recommender  # loads torch
 
+        # MLflow's server calls predict from many threads, and gates and attention of a batch are the model's.
+        self._one_at_a_time = Lock()
         self._recommender = Recommender(open_bundle(Path(context.artifacts["bundle"])))
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> pd.DataFrame:
@@ -43,7 +46,9 @@ class BundleModel(PythonModel):
 
         from tasks.score_file import score_table
 
-        return score_table(self._recommender, pa.Table.from_pandas(model_input, preserve_index=False)).to_pandas()
+        table = pa.Table.from_pandas(model_input, preserve_index=False)
+        with self._one_at_a_time:
+            return score_table(self._recommender, table).to_pandas()
 
 
 set_model(BundleModel())

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -58,6 +59,18 @@ def test_its_scores_are_the_recommenders(bundle: Path, model: Path, expected: np
     assert loaded.predict(pd.DataFrame([row]))["score"][0] == pytest.approx(own[0], abs=1e-4)
     with pytest.raises(DataError, match="nobody"):
         loaded.predict(pd.DataFrame({"user_id": ["nobody"], "item_id": ["3"]}))
+
+
+def test_requests_at_the_same_time_are_scored_as_one_after_the_other(model: Path) -> None:
+    loaded = mlflow.pyfunc.load_model(str(model))
+    users, items = [str(1 + row % 4) for row in range(12)], [str(3 + row % 7) for row in range(12)]
+    asked = [pd.DataFrame({"user_id": users[:end], "item_id": items[-end:]}) for end in range(1, 13)]
+    alone = [loaded.predict(rows)["score"] for rows in asked]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda rows: loaded.predict(rows)["score"], asked * 4))
+    for found, expected in zip(together, alone * 4, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.ptp(alone[-1]) > 1e-2
 
 
 def test_it_is_code_and_the_bundles_files_and_nothing_else(bundle: Path, model: Path) -> None:

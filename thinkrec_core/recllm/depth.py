@@ -88,6 +88,8 @@ def last_mlp_only_at(
     finally:
         for hook in hooks:
             hook.remove()
+        if told is not None:
+            told(None)
 
 
 def takes_trees(body: Any) -> bool:

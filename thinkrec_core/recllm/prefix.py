@@ -2,7 +2,7 @@
 
 In a prompt the user and the history stand before the target, so prompts of one user and one history differ only in their
 ends. The beginning runs once with its keys and values kept; the ends run in batches against copies of them. In exact
-arithmetic the scores are those of whole prompts.
+arithmetic the scores are those of whole prompts. For bodies that take no trees (`sharing`), which are faster.
 
 Shape suffixes: see `model`; P tokens of the shared beginning, E tokens of the ends.
 """

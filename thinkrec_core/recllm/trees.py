@@ -6,8 +6,9 @@
 
 The trees of a batch stand in one row, node behind node, without padding. A token sees the nodes above its own and its own up to
 itself, and its position counts on from those above, so that in exact arithmetic the scores are those of whole prompts. Each tree
-has gates of its own. `prefix` keeps keys and values instead, for more targets of one user than fit in a batch. On the ML-1M split
-a user and a history have 2.3 test rows on average when histories hold likes, and 1.4 when they hold dislikes too.
+has gates of its own. Histories of a user share what stands before them only if the user's soft token is the same, which it is not
+where its inputs tell of the history. On the ML-1M split a user and a history have 2.3 test rows on average when histories hold
+likes, and 1.4 when they hold dislikes too.
 
 Shape suffixes: see `model`; B examples in one row of T tokens.
 """
