@@ -104,7 +104,12 @@ def _additive(mask: torch.Tensor | None, length: int, like: torch.Tensor) -> tor
         mask = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
-    return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, torch.finfo(like.dtype).min)
+    return additive(mask, like.dtype)
+
+
+def additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """0 where a query sees a key, elsewhere the lowest number."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 AttentionInterface.register(NAME, attention)

@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv
 
+from thinkrec_core.recllm.attention import SPECIAL, additive
+
 NAME = "sdpa_of_trees"
 """Of the implementation, in transformers' registry."""
 MOST_AT_ONCE = 256
 """Tokens up to which a node and all below it are one call: siblings look at each other there only to be masked."""
-SPECIAL = ("softcap", "position_bias", "cache", "s_aux")
-"""Arguments of attention that is more than softmax(QK)V under a mask."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class OneByOne:
     """A call for each look, on slices."""
 
     def __init__(self, looks: Sequence[Look], dtype: torch.dtype) -> None:
-        self._calls = [(look, None if look.visible_QK is None else _additive(look.visible_QK, dtype)) for look in looks]
+        self._calls = [(look, None if look.visible_QK is None else additive(look.visible_QK, dtype)) for look in looks]
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
@@ -170,7 +170,7 @@ class AllAtOnce:
             visible_CQK[call, :own, : len(seen_K)] = visible_QK
             back_T[look.start : look.stop] = call * asks + torch.arange(own)
         self._query_CQ, self._key_CK, self._back_T = query_CQ.to(device), key_CK.to(device), back_T.to(device)
-        self._mask_C1QK = _additive(visible_CQK[:, None].to(device), dtype)
+        self._mask_C1QK = additive(visible_CQK[:, None].to(device), dtype)
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
@@ -263,12 +263,6 @@ def _joined(of: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
 def _gathered(of: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """(C, heads, index.shape[1], D) the tokens of (1, heads, T, D) that `index` (C, .) names."""
     return of[0].transpose(0, 1)[index].transpose(1, 2)
-
-
-def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """0 where a query sees a key, elsewhere the lowest number."""
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 AttentionInterface.register(NAME, attention)
