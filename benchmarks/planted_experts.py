@@ -1,6 +1,6 @@
 """Do experts find and use planted tastes? Synthetic data with taste clusters, and a small LM that is trained from scratch.
 
-    python benchmarks/planted_experts.py [--general-steps 80] [--expert-steps 160] [--history 0]
+    python benchmarks/planted_experts.py [--general-steps 80] [--expert-steps 480] [--history 0] [--seed 0]
 
 The stages are those of a run: data, encoder, clusters, general adapter, experts. The base LM is a Llama of three layers whose
 weights are all trained here, on text prompts that show the target alone, so that a user's taste has to be in the weights: what
@@ -8,6 +8,10 @@ an expert is for. With `--history 1` the prompt also shows the newest liked item
 adjusted_rand compares the experts that users are routed to
 with the planted clusters. difference is the AUC on all test rows of the routed experts minus that of a general adapter that
 got as many steps as general adapter and experts together, with the paired 95% interval over users.
+
+Experts adapt all three layers, as the general adapter does: the genre of the target has to reach the answer position, and what
+carries it there is the attention of the first layers. With the last two alone, and a third of the steps, three seeds gave
+differences of .001, .002 and .010, all with 0 in their intervals.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ from thinkrec_core.recllm.answers import AnswerTokens
 from thinkrec_core.recllm.examples import collate
 from thinkrec_core.recllm.model import RecLLM, ScoreOptions
 from thinkrec_core.recllm.projector import Projector
-from thinkrec_core.seeds import generator
+from thinkrec_core.seeds import derived_seed, generator
 from thinkrec_core.synthetic import SyntheticSpec
 
 PLANTED = 3
@@ -57,21 +61,23 @@ def main() -> None:
     """Measure and print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--general-steps", type=int, default=80)
-    parser.add_argument("--expert-steps", type=int, default=160)
+    parser.add_argument("--expert-steps", type=int, default=480)
     parser.add_argument("--history", type=int, default=0, help="liked items that a prompt shows")
+    parser.add_argument("--seed", type=int, default=0, help="of data, base LM and trainings")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(planted(Path(name), given.general_steps, given.expert_steps, given.history)))
+        steps = given.general_steps, given.expert_steps
+        print(json.dumps(planted(Path(name), *steps, given.history, given.seed)))
 
 
 def planted(
-    root: Path, general_steps: int, expert_steps: int, history: int, users: int = 240, rows: int = 9_600
+    root: Path, general_steps: int, expert_steps: int, history: int, seed: int, users: int = 240, rows: int = 9_600
 ) -> dict[str, Any]:
     """Figures of one comparison; everything is written below `root`."""
-    spec = SyntheticSpec(users=users, items=200, rows=rows, clusters=PLANTED, drift=0.0, exposure=0.5, seed=3)
+    spec = SyntheticSpec(users=users, items=200, rows=rows, clusters=PLANTED, drift=0.0, exposure=0.5, seed=3 + seed)
     write_synthetic(spec, root / "source")
     store = ArtifactStore(root / "store")
-    context = RunContext(configuration(root, general_steps, expert_steps, history), store, NullTracker(), View())
+    context = RunContext(configuration(root, general_steps, expert_steps, history, seed), store, NullTracker(), View())
     data = _ref(prepare_data.fn(context))
     encoder = _ref(train_encoder.fn(context, data))
     make_model(root / "model", context.config, store.path(data), store.path(encoder))
@@ -86,7 +92,7 @@ def planted(
     ]
     _say("experts")
     total = general_steps + len(numbers) * expert_steps
-    longer = RunContext(configuration(root, total, expert_steps, history), store, NullTracker(), View())
+    longer = RunContext(configuration(root, total, expert_steps, history, seed), store, NullTracker(), View())
     rival = _ref(train_general.fn(longer, data, encoder, reflections))
     _say("rival")
 
@@ -110,17 +116,19 @@ def planted(
         "difference": versus["difference"],
         "interval": versus["ci"],
         "history": history,
+        "seed": seed,
         "steps": total,
         "test_rows": len(test),
     }
 
 
-def configuration(root: Path, general_steps: int, expert_steps: int, history: int) -> ThinkRecConfig:
+def configuration(root: Path, general_steps: int, expert_steps: int, history: int, seed: int) -> ThinkRecConfig:
     """Of one training; text prompts, so that nothing but the adapter knows a user's taste beyond the shown history."""
     engine = {"backend": "torch", "threads": 1, "checkpoint_every": 1000}
-    steps = {**RATES, "batch_size": BATCH, "validate_every": 20}
+    steps = {**RATES, "batch_size": BATCH, "validate_every": 40, "patience": 100}
     return ThinkRecConfig.model_validate(
         {
+            "seed": 7 + seed,
             "data": {"source": str(root / "source"), "history": "liked"},
             "encoder": {"embedding_size": 8, "epochs": 30, "learning_rate": 1e-2},
             "llm": {
@@ -132,7 +140,7 @@ def configuration(root: Path, general_steps: int, expert_steps: int, history: in
             "training": {
                 "schedule": "text",
                 "select_by": "auc",
-                "valid_rows": 300,
+                "valid_rows": 2000,
                 "engine": engine,
                 "steps": general_steps,
                 **steps,
@@ -140,7 +148,7 @@ def configuration(root: Path, general_steps: int, expert_steps: int, history: in
             "experts": {
                 "count": PLANTED,
                 "prompt": "text",
-                "last_layers": 2,
+                "last_layers": 3,
                 "clustering": "kmeans",
                 "training": {"steps": expert_steps, **steps},
             },
@@ -153,7 +161,7 @@ def make_model(folder: Path, config: ThinkRecConfig, data: Path, encoder: Path) 
     texts = read_items(data)
     tokenizer = make_tokenizer(texts)
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
+    torch.manual_seed(derived_seed(config.seed, "planted model"))
     causal = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
