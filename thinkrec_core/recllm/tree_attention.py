@@ -127,7 +127,8 @@ class OneByOne:
     """A call for each look, on slices."""
 
     def __init__(self, looks: Sequence[Look], dtype: torch.dtype) -> None:
-        self._calls = [(look, None if look.visible_QK is None else additive(look.visible_QK, dtype)) for look in looks]
+        masks = [None if look.visible_QK is None else additive(look.visible_QK, dtype) for look in looks]
+        self._calls = [(look, look.spans, mask_QK) for look, mask_QK in zip(looks, masks, strict=True)]
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
@@ -135,11 +136,11 @@ class OneByOne:
         """See `Attend`."""
         _, heads, tokens, _ = query.shape
         out_1THD = query.new_empty(1, tokens, heads, value.shape[-1])
-        for look, mask_QK in self._calls:
+        for look, spans, mask_QK in self._calls:
             part = F.scaled_dot_product_attention(
                 query[:, :, look.start : look.stop],
-                _joined(key, look.spans),
-                _joined(value, look.spans),
+                _joined(key, spans),
+                _joined(value, spans),
                 attn_mask=mask_QK,
                 is_causal=mask_QK is None,
                 scale=scaling,
@@ -155,10 +156,8 @@ class AllAtOnce:
     def __init__(self, looks: Sequence[Look], dtype: torch.dtype, device: torch.device) -> None:
         seen = [torch.cat([torch.arange(*span) for span in look.spans]) for look in looks]
         asks, keys = max(look.stop - look.start for look in looks), max(map(len, seen))
-        query_CQ, key_CK = (
-            torch.zeros(len(looks), asks, dtype=torch.long),
-            torch.zeros(len(looks), keys, dtype=torch.long),
-        )
+        query_CQ = torch.zeros(len(looks), asks, dtype=torch.long)
+        key_CK = torch.zeros(len(looks), keys, dtype=torch.long)
         visible_CQK = torch.zeros(len(looks), asks, keys, dtype=torch.bool)
         visible_CQK[:, :, 0] = True  # a padded query sees something: a row without keys would be NaN
         back_T = torch.empty(max(look.stop for look in looks), dtype=torch.long)

@@ -56,7 +56,7 @@ class PromptTree:
 
 
 def trees_of(
-    examples: Sequence[Example], n_tokens: int, most_tokens: float, kinds: Sequence[Hashable] | None = None
+    examples: Sequence[Example], n_tokens: int, most_tokens: int, kinds: Sequence[Hashable] | None = None
 ) -> list[PromptTree]:
     """Every example in exactly one tree; users in the order in which they come.
 
@@ -84,7 +84,7 @@ def trees_of(
     return found
 
 
-def batches_of(trees: Sequence[PromptTree], most_tokens: float) -> Iterator[list[PromptTree]]:
+def batches_of(trees: Sequence[PromptTree], most_tokens: int) -> Iterator[list[PromptTree]]:
     """The trees in their order, in batches of no more than `most_tokens`, or of one tree."""
     batch: list[PromptTree] = []
     tokens = 0

@@ -58,7 +58,7 @@ def both_ways(forest: Forest) -> list[Attend]:
     """Node by node, and what other devices do, here on the CPU."""
     one = forest.attend(torch.float64, torch.device("cpu"))
     assert isinstance(one, OneByOne)
-    looks = [look for look, _ in one._calls]
+    looks = [look for look, _, _ in one._calls]
     return [one, AllAtOnce(looks, torch.float64, torch.device("cpu"))]
 
 
